@@ -1,0 +1,159 @@
+package dagstore
+
+import (
+	"context"
+	"sync"
+)
+
+// answer sends the result of a request to the caller behind a ticket. An
+// accessor goes to the caller, or is closed.
+func (l *loop) answer(sh *Shard, r reply, a *ShardAccessor) {
+	res := ShardResult{Key: sh.key, Error: r.err}
+	if r.err == nil {
+		res.Accessor = a
+	}
+	c := l.callers[r.ticket]
+	delete(l.callers, r.ticket)
+	if c == nil {
+		drop(res)
+		return
+	}
+	l.deliver(c, res)
+}
+
+// deliver sends a result without waiting: what cannot be sent now goes to the
+// outbox of its channel, in order.
+func (l *loop) deliver(c *caller, res ShardResult) {
+	if c.stop != nil {
+		c.stop()
+	}
+	if c.out == nil || c.ctx.Err() != nil {
+		drop(res)
+		return
+	}
+	box := l.outboxes[c.out]
+	if box == nil {
+		select {
+		case c.out <- res:
+			return
+		default:
+		}
+		box = &outbox{out: c.out}
+		l.outboxes[c.out] = box
+		box.push(c.ctx, res)
+		l.serve(box)
+		return
+	}
+	box.push(c.ctx, res)
+}
+
+func (l *loop) serve(box *outbox) {
+	l.inflight++
+	go func() {
+		box.run(l.giveUp)
+		l.gate.post(message{idle: box})
+	}()
+}
+
+// retire forgets an outbox whose goroutine has ended, unless results have come
+// in since.
+func (l *loop) retire(box *outbox) {
+	l.inflight--
+	if box.empty() {
+		delete(l.outboxes, box.out)
+		return
+	}
+	l.serve(box)
+}
+
+// drop closes the accessor that nobody gets.
+func drop(res ShardResult) {
+	if res.Accessor != nil {
+		res.Accessor.abandon()
+	}
+}
+
+// An outbox holds the results for one channel whose reader lags.
+type outbox struct {
+	out chan ShardResult
+
+	mu    sync.Mutex // guards queue: the loop pushes, a goroutine pops, contexts end
+	queue []*delivery
+}
+
+type delivery struct {
+	ctx  context.Context
+	res  ShardResult
+	stop func() bool
+}
+
+// push queues a result. When ctx ends while the result is still waiting behind
+// others, it is dropped at once: it may hold an accessor.
+func (b *outbox) push(ctx context.Context, res ShardResult) {
+	dl := &delivery{ctx: ctx, res: res}
+	b.mu.Lock()
+	b.queue = append(b.queue, dl)
+	b.mu.Unlock()
+	dl.stop = context.AfterFunc(ctx, func() {
+		if b.remove(dl) {
+			drop(dl.res)
+		}
+	})
+}
+
+func (b *outbox) remove(dl *delivery) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, other := range b.queue {
+		if other == dl {
+			b.queue = append(b.queue[:i], b.queue[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+func (b *outbox) pop() *delivery {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) == 0 {
+		return nil
+	}
+	dl := b.queue[0]
+	b.queue = b.queue[1:]
+	return dl
+}
+
+func (b *outbox) empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue) == 0
+}
+
+// run sends the results one after the other, each until its context ends. After
+// giveUp it sends only what is taken at once.
+func (b *outbox) run(giveUp <-chan struct{}) {
+	for dl := b.pop(); dl != nil; dl = b.pop() {
+		if !b.send(dl, giveUp) {
+			drop(dl.res)
+		}
+	}
+}
+
+func (b *outbox) send(dl *delivery, giveUp <-chan struct{}) bool {
+	if dl.ctx.Err() != nil {
+		return false
+	}
+	select {
+	case b.out <- dl.res:
+		return true
+	default:
+	}
+	select {
+	case b.out <- dl.res:
+		return true
+	case <-dl.ctx.Done():
+	case <-giveUp:
+	}
+	return false
+}

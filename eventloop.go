@@ -1,0 +1,298 @@
+package dagstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/filecoin-project/dagstore/internal/catalogue"
+)
+
+// closeGrace is how long Close lets answers wait for their receivers.
+const closeGrace = time.Second
+
+// A loop is the state that the event loop owns outright: no other goroutine can
+// reach it, so nothing in it has a lock. The lifecycles of shards are its own too.
+type loop struct {
+	*DAGStore
+	tickets  ticket
+	callers  map[ticket]*caller
+	inflight int // jobs and outboxes that have not reported their end
+	indexing map[*Shard]context.CancelFunc
+	outboxes map[chan ShardResult]*outbox
+	closing  bool
+	giveUp   chan struct{} // closed when answers are not to wait any longer
+}
+
+// run is the event loop. It takes what has gathered in the inbox, decides what
+// that means (state.go), writes all records that changed at once, and only then
+// shows, starts, and answers. It waits for nobody: inboxes, observers and answers
+// are served as they are ready.
+func (d *DAGStore) run() {
+	l := &loop{
+		DAGStore: d,
+		callers:  map[ticket]*caller{},
+		indexing: map[*Shard]context.CancelFunc{},
+		outboxes: map[chan ShardResult]*outbox{},
+		giveUp:   make(chan struct{}),
+	}
+	stop := d.ctx.Done()
+	for !l.closing || l.inflight > 0 {
+		// Only an observer for whom there is something has a channel here.
+		traceCh, trace := l.observed.nextTrace()
+		failureCh, failure := l.observed.nextFailure()
+		select {
+		case <-stop:
+			stop = nil
+			timer := l.shutDown()
+			defer timer.Stop()
+		case <-l.gate.wake:
+			l.handle(l.gate.take())
+		case traceCh <- trace:
+			l.observed.traceTaken()
+		case failureCh <- failure:
+			l.observed.failureTaken()
+		}
+	}
+	l.gate.die()
+	d.release()
+	close(d.done)
+}
+
+// shutDown answers everybody who waits. From here on, requests are refused, and
+// outcomes matter only in so far as they are worth recording.
+func (l *loop) shutDown() *time.Timer {
+	l.closing = true
+	for t, c := range l.callers {
+		delete(l.callers, t)
+		l.deliver(c, ShardResult{Key: c.key, Error: ErrClosed})
+	}
+	l.handle(l.gate.take())
+	return time.AfterFunc(closeGrace, func() { close(l.giveUp) })
+}
+
+func (l *loop) handle(batch []message) {
+	var events []message
+	for _, m := range batch {
+		switch {
+		case m.idle != nil:
+			l.retire(m.idle)
+		case m.missing != nil:
+			l.backfill(m.missing)
+		case m.gc != nil:
+			l.apply(events)
+			events = nil
+			l.collect(m.gc)
+		default:
+			if l.receive(&m) {
+				events = append(events, m)
+			}
+		}
+	}
+	l.apply(events)
+}
+
+// receive does the bookkeeping of a message, and says whether it is an event
+// for its shard.
+func (l *loop) receive(m *message) bool {
+	if m.job {
+		l.inflight--
+		l.ended(m)
+	}
+	if m.kind == noEvent {
+		return false
+	}
+	if l.closing && m.kind != evIndexed {
+		l.discard(m)
+		return false
+	}
+	if m.caller == nil {
+		return true
+	}
+	if err := l.resolve(m); err != nil {
+		l.deliver(m.caller, ShardResult{Key: m.key, Error: err})
+		return false
+	}
+	l.tickets++
+	m.ticket = l.tickets
+	l.callers[m.ticket] = m.caller
+	if m.kind == evAcquire {
+		l.watch(m)
+	}
+	return true
+}
+
+// resolve finds the shard of a request that was made before Start.
+func (l *loop) resolve(m *message) error {
+	sh := l.gate.lookup(m.key)
+	if m.kind == evRegister && sh != m.shard {
+		return ErrShardExists
+	}
+	if m.shard == nil {
+		if sh == nil {
+			return ErrShardUnknown
+		}
+		m.shard = sh
+	}
+	return nil
+}
+
+// watch lets the machine know when an acquirer gives up, so that nothing is
+// kept for it while its shard is being indexed.
+func (l *loop) watch(m *message) {
+	ctx, sh, t := m.caller.ctx, m.shard, m.ticket
+	if ctx.Done() == nil {
+		return
+	}
+	m.caller.stop = context.AfterFunc(ctx, func() {
+		l.gate.post(message{shard: sh, event: event{kind: evGaveUp, ticket: t, err: ctx.Err()}})
+	})
+}
+
+// ended notes the end of an index job.
+func (l *loop) ended(m *message) {
+	if m.kind == evIndexed || m.kind == evIndexFailed {
+		l.indexing[m.shard]()
+		delete(l.indexing, m.shard)
+	}
+}
+
+// discard drops a message that comes too late, and what it holds.
+func (l *loop) discard(m *message) {
+	if m.accessor != nil {
+		m.accessor.abandon()
+	}
+	if m.caller != nil {
+		l.deliver(m.caller, ShardResult{Key: m.key, Error: ErrClosed})
+	}
+}
+
+// A move is one event and what came of it.
+type move struct {
+	msg  message
+	next lifecycle
+	ready
+}
+
+// apply takes events through the machine and honours what that asks for. All
+// records are written together; when that fails, the events are taken one by
+// one, so that only those fail whose own records cannot be written.
+func (l *loop) apply(events []message) {
+	moves := make([]move, 0, len(events))
+	pending := make(map[*Shard]lifecycle, len(events))
+	for _, m := range events {
+		from, ok := pending[m.shard]
+		if !ok {
+			from = m.shard.lifecycle
+		}
+		if mv, ok := l.decide(from, m); ok {
+			pending[m.shard] = mv.next
+			moves = append(moves, mv)
+		}
+	}
+	if err := l.commit(moves); err == nil {
+		l.perform(moves)
+		return
+	}
+	for _, m := range events {
+		l.applyAlone(m)
+	}
+}
+
+func (l *loop) applyAlone(m message) {
+	mv, ok := l.decide(m.shard.lifecycle, m)
+	if !ok {
+		return
+	}
+	if err := l.commit([]move{mv}); err != nil {
+		log.Errorw("record of shard not written", "shard", m.shard.key, "event", m.kind, "error", err)
+		if kind, ok := unrecorded[m.kind]; ok {
+			m.event = event{kind: kind, ticket: m.ticket, err: err}
+			if mv, ok = l.decide(m.shard.lifecycle, m); !ok {
+				return
+			}
+			_ = l.commit([]move{mv}) // a restart meets the cause again
+		}
+	}
+	l.perform([]move{mv})
+}
+
+func (l *loop) decide(from lifecycle, m message) (move, bool) {
+	next, rd, err := step(from, m.event)
+	if err != nil {
+		log.Errorw("event dropped", "shard", m.shard.key, "error", err)
+		impossible(err)
+		l.discard(&message{key: m.shard.key, accessor: m.accessor})
+		return move{}, false
+	}
+	return move{m, next, rd}, true
+}
+
+// impossible is told of events that cannot happen. Tests make it fail them.
+var impossible = func(error) {}
+
+// commit makes the records of these moves durable, of several moves of one
+// shard only the last.
+func (l *loop) commit(moves []move) error {
+	last := make(map[*Shard]int, len(moves))
+	var changes []catalogue.Change
+	for _, mv := range moves {
+		if !mv.save && !mv.forget {
+			continue
+		}
+		sh := mv.msg.shard
+		value, err := sh.record(mv.next, mv.forget)
+		if err != nil {
+			return err
+		}
+		change := catalogue.Change{Key: sh.key.String(), Value: value}
+		if i, ok := last[sh]; ok {
+			changes[i] = change
+			continue
+		}
+		last[sh] = len(changes)
+		changes = append(changes, change)
+	}
+	// Records are written also while the store is closing.
+	return l.catalogue.Commit(context.WithoutCancel(l.ctx), changes)
+}
+
+// perform does what moves ask for whose records are durable: everything is
+// visible before work starts, and before anybody is told.
+func (l *loop) perform(moves []move) {
+	if len(moves) == 0 {
+		return
+	}
+	for _, mv := range moves {
+		mv.msg.shard.lifecycle = mv.next
+	}
+	l.gate.publish(moves)
+	for _, mv := range moves {
+		sh := mv.msg.shard
+		if mv.cancel {
+			l.indexing[sh]()
+		}
+		for _, j := range mv.jobs {
+			l.begin(sh, j)
+		}
+		for _, r := range mv.replies {
+			l.answer(sh, r, mv.msg.accessor)
+		}
+		l.observed.note(sh.key, mv.ready)
+	}
+}
+
+// begin starts a job in a goroutine of its own. Every job posts one message,
+// and the loop goes on until it has them all.
+func (l *loop) begin(sh *Shard, j job) {
+	l.inflight++
+	ctx := l.ctx
+	if c := l.callers[j.ticket]; j.kind == jobOpen && c != nil {
+		ctx = c.ctx
+	}
+	if j.kind != jobOpen && j.kind != jobErase {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		l.indexing[sh] = cancel
+	}
+	go func() { l.gate.post(sh.work(ctx, j)) }()
+}

@@ -1,0 +1,315 @@
+package index
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/ipfs/go-log/v2"
+	carindex "github.com/ipld/go-car/v2/index"
+	"github.com/multiformats/go-multicodec"
+
+	"github.com/filecoin-project/dagstore/internal/files"
+	"github.com/filecoin-project/dagstore/internal/fullindex"
+	"github.com/filecoin-project/dagstore/internal/guard"
+	"github.com/filecoin-project/dagstore/internal/keyname"
+	"github.com/filecoin-project/dagstore/shard"
+)
+
+var logger = log.Logger("dagstore/index")
+
+const (
+	indexSuffix    = ".full.idx"
+	versionFile    = ".version"
+	currentVersion = "1"
+)
+
+// An FSIndexRepo is a Repo in a folder. Make it with NewFSRepo.
+//
+// The index of a shard is the file KEY.full.idx, as go-car's index.WriteTo
+// writes it; keys that are not safe as file names are escaped. What is in the
+// file is replaced as a whole and is durable when AddFullIndex returns. Other
+// files in the folder are left alone.
+type FSIndexRepo struct {
+	dir string
+	fs  files.FS
+}
+
+var _ Repo = (*FSIndexRepo)(nil)
+
+// NewFSRepo opens the repo in a folder, which it makes if it is missing. It
+// refuses a folder of another version of the format, without touching it. One
+// process at a time may use a folder: what an earlier one has left unfinished is
+// removed.
+func NewFSRepo(baseDir string) (*FSIndexRepo, error) {
+	return openFSRepo(files.OS, baseDir)
+}
+
+func openFSRepo(fsys files.FS, dir string) (*FSIndexRepo, error) {
+	r := &FSIndexRepo{dir: dir, fs: fsys}
+	if err := r.open(); err != nil {
+		return nil, fmt.Errorf("index folder: %w", err)
+	}
+	return r, nil
+}
+
+func (r *FSIndexRepo) open() error {
+	if err := r.fs.MkdirAll(r.dir, 0o755); err != nil {
+		return err
+	}
+	path := filepath.Join(r.dir, versionFile)
+	version, err := r.readVersion(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = files.Replace(r.fs, path, func(w io.Writer) error {
+			_, err := io.WriteString(w, currentVersion)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case version != currentVersion:
+		return fmt.Errorf("%s holds %q, want %q: use the release of dagstore that made it, or another folder", path, version, currentVersion)
+	}
+	return r.sweep()
+}
+
+// sweep removes the temporary files that crashes have left. It is not
+// files.Sweep, which would take the index of shard ".tmp-x" for one.
+func (r *FSIndexRepo) sweep() error {
+	entries, err := r.fs.ReadDir(r.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if !strings.HasPrefix(name, files.TempPrefix) || strings.HasSuffix(name, indexSuffix) || !e.Type().IsRegular() {
+			continue
+		}
+		if err := r.fs.Remove(filepath.Join(r.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *FSIndexRepo) readVersion(path string) (string, error) {
+	f, err := r.fs.Open(path)
+	if err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 64))
+	return string(b), errors.Join(err, f.Close())
+}
+
+func (r *FSIndexRepo) path(key shard.Key) string {
+	return filepath.Join(r.dir, keyname.File(key.String())+indexSuffix)
+}
+
+// Len implements FullIndexRepo.
+func (r *FSIndexRepo) Len() (int, error) {
+	n := 0
+	err := r.each(func(shard.Key, uint64) (bool, error) {
+		n++
+		return true, nil
+	})
+	return n, err
+}
+
+// Size implements FullIndexRepo. The size of an index is that of its file.
+func (r *FSIndexRepo) Size() (uint64, error) {
+	var sum uint64
+	err := r.each(func(_ shard.Key, size uint64) (bool, error) {
+		sum += size
+		return true, nil
+	})
+	return sum, err
+}
+
+// ForEach implements FullIndexRepo.
+func (r *FSIndexRepo) ForEach(visit func(key shard.Key) (bool, error)) error {
+	return r.each(func(key shard.Key, _ uint64) (bool, error) { return visit(key) })
+}
+
+// each visits the indices that are there, with the sizes of their files.
+func (r *FSIndexRepo) each(visit func(shard.Key, uint64) (bool, error)) error {
+	entries, err := r.fs.ReadDir(r.dir)
+	if err != nil {
+		return fmt.Errorf("index folder: %w", err)
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), indexSuffix)
+		if !ok {
+			continue
+		}
+		size, exists, err := r.size(filepath.Join(r.dir, e.Name()))
+		if err != nil {
+			return err
+		}
+		if !exists {
+			continue
+		}
+		key, ok := r.keyOf(name, size)
+		if !ok {
+			continue
+		}
+		if more, err := visit(key, uint64(size)); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// keyOf returns the key whose file has this name. There is none if the file is
+// not one of ours.
+func (r *FSIndexRepo) keyOf(name string, size int64) (shard.Key, bool) {
+	var key string
+	var err error
+	if keyname.IsDigest(name) {
+		key, err = r.trailingKey(filepath.Join(r.dir, name+indexSuffix), size)
+	} else {
+		key, err = keyname.Unescape(name)
+	}
+	if err == nil && keyname.File(key) != name {
+		err = errors.New("another key's name")
+	}
+	if err != nil {
+		logger.Warnw("file is not an index of a shard", "name", name+indexSuffix, "err", err)
+		return shard.Key{}, false
+	}
+	return shard.KeyFromString(key), true
+}
+
+// size returns the size of a file, if there is a regular one.
+func (r *FSIndexRepo) size(path string) (int64, bool, error) {
+	info, err := r.fs.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, r.folderThere()
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("index file: %w", err)
+	}
+	return info.Size(), info.Mode().IsRegular(), nil
+}
+
+// folderThere returns an error if the folder has vanished: that a file is
+// missing means nothing then.
+func (r *FSIndexRepo) folderThere() error {
+	if _, err := r.fs.Stat(r.dir); err != nil {
+		return fmt.Errorf("index folder: %w", err)
+	}
+	return nil
+}
+
+// StatFullIndex implements FullIndexRepo.
+func (r *FSIndexRepo) StatFullIndex(key shard.Key) (Stat, error) {
+	size, exists, err := r.size(r.path(key))
+	if err != nil || !exists {
+		return Stat{}, err
+	}
+	return Stat{Exists: true, Size: uint64(size)}, nil
+}
+
+// AddFullIndex implements FullIndexRepo. It takes the two formats that go-car can
+// read again, 0x0400 and 0x0401.
+func (r *FSIndexRepo) AddFullIndex(key shard.Key, index carindex.Index) error {
+	err := files.Replace(r.fs, r.path(key), func(w io.Writer) error {
+		return guard.Call(func() error { return writeIndex(w, key, index) })
+	})
+	if err != nil {
+		return fmt.Errorf("index of shard %q: %w", key, err)
+	}
+	return nil
+}
+
+func writeIndex(w io.Writer, key shard.Key, index carindex.Index) error {
+	switch c := index.Codec(); c {
+	case multicodec.CarIndexSorted, multicodec.CarMultihashIndexSorted:
+	default:
+		return fmt.Errorf("codec %s is not one that can be read again", c)
+	}
+	b := bufio.NewWriter(w)
+	if _, err := carindex.WriteTo(index, b); err != nil {
+		return err
+	}
+	if _, err := b.Write(trailer(key)); err != nil {
+		return err
+	}
+	return b.Flush()
+}
+
+// GetFullIndex implements FullIndexRepo. The index is immutable: to load into
+// it is an error. It is in memory; the file may be replaced or dropped.
+func (r *FSIndexRepo) GetFullIndex(key shard.Key) (carindex.Index, error) {
+	path := r.path(key)
+	_, exists, err := r.size(path)
+	if err != nil {
+		return nil, err
+	}
+	if !exists {
+		return nil, indexNotFound(key)
+	}
+	b, err := r.read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, indexNotFound(key) // dropped meanwhile
+	}
+	if err != nil {
+		return nil, fmt.Errorf("index of shard %q: %w", key, err)
+	}
+	index, err := fullindex.Open(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: shard %q: %w", ErrDamaged, key, err)
+	}
+	if rest := b[index.Len():]; string(rest) != string(trailer(key)) {
+		return nil, fmt.Errorf("%w: shard %q: %d bytes behind the index", ErrDamaged, key, len(rest))
+	}
+	return index, nil
+}
+
+// read returns the content of a file. What it allocates is the size of the
+// file.
+func (r *FSIndexRepo) read(path string) (b []byte, err error) {
+	f, err := r.fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b = make([]byte, info.Size())
+	_, err = io.ReadFull(f, b)
+	return b, err
+}
+
+// DropFullIndex implements FullIndexRepo. It is durable when it returns nil.
+func (r *FSIndexRepo) DropFullIndex(key shard.Key) (dropped bool, err error) {
+	return r.drop(r.path(key))
+}
+
+// drop removes a file. The folder is synced even if the file is not there: an
+// earlier drop may have failed at that.
+func (r *FSIndexRepo) drop(path string) (dropped bool, err error) {
+	_, exists, err := r.size(path)
+	if err != nil {
+		return false, err
+	}
+	if exists {
+		err = r.fs.Remove(path)
+		dropped = err == nil
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("index file: %w", err)
+		}
+	}
+	if err := r.fs.SyncDir(r.dir); err != nil {
+		return dropped, fmt.Errorf("index folder: %w", err)
+	}
+	return dropped, nil
+}

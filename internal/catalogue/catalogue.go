@@ -1,0 +1,149 @@
+// Package catalogue keeps the records of shards in a datastore: one value a
+// shard, under /dagstore/ and a form of the shard's key that loses nothing.
+//
+// dagstore v0.7 put the key itself behind /dagstore/, and go-datastore cleans
+// keys as paths are cleaned, so some keys ended up under others. Records that
+// lie where v0.7 put them are read, and move at their next change.
+package catalogue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+
+	"github.com/filecoin-project/dagstore/internal/guard"
+	"github.com/filecoin-project/dagstore/internal/keyname"
+)
+
+// A Catalogue reads and writes records. The zero Catalogue keeps nothing, as
+// the catalogue of a store without a datastore. It is not safe for concurrent
+// use: the event loop owns it.
+type Catalogue struct {
+	store  ds.Datastore
+	prefix ds.Key
+	moved  map[string]ds.Key // where v0.7 put a record, by shard key, if elsewhere
+}
+
+// New returns the catalogue under prefix in store, which may be nil.
+func New(store ds.Datastore, prefix ds.Key) *Catalogue {
+	return &Catalogue{store: store, prefix: prefix, moved: map[string]ds.Key{}}
+}
+
+// An Entry is a record as it lies in the datastore.
+type Entry struct {
+	Name  string // what stands behind the prefix
+	Value []byte
+}
+
+// A Change is a new value for the record of a key, or its removal.
+type Change struct {
+	Key   string
+	Value []byte // nil removes the record
+}
+
+// Load calls visit for every record, in no order, until visit returns an error.
+func (c *Catalogue) Load(ctx context.Context, visit func(Entry) error) (err error) {
+	defer guard.Recover(&err)
+	if c.store == nil {
+		return nil
+	}
+	res, err := c.store.Query(ctx, query.Query{Prefix: c.prefix.String()})
+	if err != nil {
+		return fmt.Errorf("read the catalogue: %w", err)
+	}
+	defer func() { err = errors.Join(err, res.Close()) }()
+	for {
+		r, ok := res.NextSync()
+		if !ok {
+			return ctx.Err()
+		}
+		if r.Error != nil {
+			return fmt.Errorf("read the catalogue: %w", r.Error)
+		}
+		name := strings.TrimPrefix(r.Key, c.prefix.String()+"/")
+		if err := visit(Entry{name, r.Value}); err != nil {
+			return err
+		}
+	}
+}
+
+// Resolve returns the shard key of the record under name, which says of itself
+// that it belongs to recorded. It is the name that counts: JSON cannot hold all
+// keys. Only under a name that v0.7 made does the record's own word count, and
+// it must fit the name. A record that belongs nowhere is an error.
+func (c *Catalogue) Resolve(name, recorded string) (string, error) {
+	key, err := keyname.Unescape(name)
+	if err == nil && (key == recorded || key != name) {
+		return key, nil
+	}
+	if recorded == "" || c.prefix.ChildString(recorded) != c.prefix.ChildString(name) {
+		return "", fmt.Errorf("record of %q lies under %q", recorded, name)
+	}
+	c.moved[recorded] = c.prefix.ChildString(name)
+	return recorded, nil
+}
+
+// Commit makes all changes durable, with one batch and one sync. When it fails,
+// some of the changes may have been made. A datastore without batches is
+// written one record after the other, and synced once.
+func (c *Catalogue) Commit(ctx context.Context, changes []Change) (err error) {
+	defer guard.Recover(&err)
+	if c.store == nil || len(changes) == 0 {
+		return nil
+	}
+	var w ds.Write = c.store
+	batch, err := c.batch(ctx)
+	if err != nil {
+		return fmt.Errorf("write to the catalogue: %w", err)
+	}
+	if batch != nil {
+		w = batch
+	}
+	for _, ch := range changes {
+		if err := c.write(ctx, w, ch); err != nil {
+			return fmt.Errorf("write to the catalogue: %w", err)
+		}
+	}
+	if batch != nil {
+		if err := batch.Commit(ctx); err != nil {
+			return fmt.Errorf("write to the catalogue: %w", err)
+		}
+	}
+	if err := c.store.Sync(ctx, c.prefix); err != nil {
+		return fmt.Errorf("sync the catalogue: %w", err)
+	}
+	for _, ch := range changes {
+		delete(c.moved, ch.Key)
+	}
+	return nil
+}
+
+// batch returns nil for a datastore that has none.
+func (c *Catalogue) batch(ctx context.Context) (ds.Batch, error) {
+	b, ok := c.store.(ds.Batching)
+	if !ok {
+		return nil, nil
+	}
+	batch, err := b.Batch(ctx)
+	if errors.Is(err, ds.ErrBatchUnsupported) {
+		return nil, nil
+	}
+	return batch, err
+}
+
+func (c *Catalogue) write(ctx context.Context, w ds.Write, ch Change) error {
+	at := c.prefix.ChildString(keyname.Escape(ch.Key))
+	if old, ok := c.moved[ch.Key]; ok && old != at {
+		if err := w.Delete(ctx, old); err != nil {
+			return err
+		}
+	}
+	if ch.Value == nil {
+		return w.Delete(ctx, at)
+	}
+	return w.Put(ctx, at, ch.Value)
+}

@@ -1,0 +1,30 @@
+//go:build unix && !solaris && !aix
+
+package folderlock
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lock locks a folder against every other Lock, in this process and others,
+// until unlock is called or the process ends.
+func Lock(dir string) (unlock func() error, err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case err == nil:
+		return f.Close, nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		err = fmt.Errorf("%s: %w", dir, ErrLocked)
+	default:
+		err = fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return nil, errors.Join(err, f.Close())
+}

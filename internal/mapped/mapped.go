@@ -1,0 +1,204 @@
+// Package mapped reads the bytes of a shard at random, from a memory mapping
+// where there is one. It never faults: a file that is truncated under its
+// mapping, a reader with nil parts and a read beside Close all give errors.
+package mapped
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/filecoin-project/dagstore/internal/guard"
+)
+
+// A Source is what the bytes come from. Its parts need not work: a part that
+// panics gives an error.
+type Source interface {
+	io.ReaderAt
+	io.Seeker
+	io.Closer
+}
+
+// Data is random access to the bytes of a Source. It is made by Open, and its
+// methods are safe for concurrent use.
+type Data struct {
+	src  Source
+	size int64
+	done chan struct{} // closed when Close begins
+	idle chan struct{} // closed when Close has begun and no read is in progress
+
+	mu      sync.Mutex
+	reads   int // in progress
+	closed  bool
+	tried   bool   // Map has been called
+	mapping []byte // the first bytes of src, or nil
+}
+
+// Open returns the bytes of src, which belongs to the Data if Open succeeds
+// and stays with the caller if not. The size is taken once: what is appended
+// to src later is not seen.
+func Open(src Source) (*Data, error) {
+	var size int64
+	err := guard.Call(func() (err error) {
+		size, err = sizeOf(src)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("size of the data: %w", err)
+	}
+	return &Data{src: src, size: size, done: make(chan struct{}), idle: make(chan struct{})}, nil
+}
+
+// sizeOf asks Stat where that gives the size, else looks where the end is.
+func sizeOf(src Source) (int64, error) {
+	if s, ok := src.(interface{ Stat() (fs.FileInfo, error) }); ok {
+		info, err := s.Stat()
+		if err != nil {
+			return 0, err
+		}
+		if info.IsDir() {
+			return 0, errors.New("is a directory")
+		}
+		if info.Mode().IsRegular() {
+			return checkSize(info.Size())
+		}
+	}
+	size, err := src.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := src.Seek(0, io.SeekStart); err != nil {
+		return 0, err
+	}
+	return checkSize(size)
+}
+
+func checkSize(size int64) (int64, error) {
+	if size < 0 {
+		return 0, fmt.Errorf("negative size %d", size)
+	}
+	return size, nil
+}
+
+// Size returns the number of bytes, also after Close.
+func (d *Data) Size() int64 { return d.size }
+
+// Done returns a channel that is closed when Close begins.
+func (d *Data) Done() <-chan struct{} { return d.done }
+
+// ReadAt implements io.ReaderAt. It gives fs.ErrClosed once Close has begun,
+// and an error that wraps io.ErrUnexpectedEOF where the source has become
+// shorter than Size. In the last page of a mapping that was truncated, the
+// bytes past the new end may read as zeros instead.
+func (d *Data) ReadAt(p []byte, off int64) (int, error) {
+	mapping, err := d.enter()
+	if err != nil {
+		return 0, err
+	}
+	defer d.leave()
+
+	if off < 0 {
+		return 0, fmt.Errorf("read at negative offset %d", off)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if off >= d.size {
+		return 0, io.EOF
+	}
+	want := p[:min(int64(len(p)), d.size-off)]
+	var n int
+	if mapping != nil {
+		n, err = copyMapped(want, mapping[off:])
+	} else {
+		n, err = readSource(d.src, want, off)
+	}
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// readSource fills p, which lies inside the data, or returns an error.
+func readSource(src io.ReaderAt, p []byte, off int64) (n int, err error) {
+	err = guard.Call(func() (err error) {
+		n, err = src.ReadAt(p, off)
+		return err
+	})
+	switch {
+	case n < 0 || n > len(p):
+		return 0, fmt.Errorf("reader returned %d of %d bytes", n, len(p))
+	case n == len(p):
+		return n, nil
+	case err == nil || errors.Is(err, io.EOF):
+		return n, fmt.Errorf("data ends at byte %d: %w", off+int64(n), io.ErrUnexpectedEOF)
+	}
+	return n, err
+}
+
+// Map maps the data into memory if it is a regular *os.File and the system
+// can; other data is read as before, which is no error. Only the first call
+// does anything. The error is fs.ErrClosed after Close. Types that merely embed
+// an *os.File are not mapped: their ReadAt may give other bytes.
+func (d *Data) Map() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return fs.ErrClosed
+	}
+	if d.tried {
+		return nil
+	}
+	d.tried = true
+	if file, ok := d.src.(*os.File); ok {
+		d.mapping = mapFile(file, d.size)
+	}
+	return nil
+}
+
+// Close makes all further reads fail, waits for those in progress, then unmaps
+// the data and closes the source, whose error it returns. Any other call,
+// beside the first or later, returns nil at once.
+func (d *Data) Close() error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.closed = true
+	close(d.done)
+	if d.reads == 0 {
+		close(d.idle)
+	}
+	d.mu.Unlock()
+
+	<-d.idle
+	if d.mapping != nil {
+		unmap(d.mapping)
+		d.mapping = nil
+	}
+	return guard.Call(d.src.Close)
+}
+
+// enter begins a read, which leave ends, and returns the mapping.
+func (d *Data) enter() ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, fs.ErrClosed
+	}
+	d.reads++
+	return d.mapping, nil
+}
+
+func (d *Data) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reads--
+	if d.closed && d.reads == 0 {
+		close(d.idle)
+	}
+}

@@ -1,0 +1,61 @@
+package dagstore
+
+import (
+	"context"
+
+	"github.com/filecoin-project/dagstore/shard"
+)
+
+// RecoverOnStartPolicy says what becomes of shards that were failed when the
+// store was last closed.
+type RecoverOnStartPolicy int
+
+const (
+	// DoNotRecover leaves failed shards failed. Recover them with RecoverShard.
+	DoNotRecover RecoverOnStartPolicy = iota
+
+	// RecoverOnAcquire recovers each failed shard when it is first acquired; the
+	// acquirer waits for it. It happens once: a shard whose recovery fails stays
+	// failed.
+	RecoverOnAcquire
+
+	// RecoverNow recovers all failed shards at Start.
+	RecoverNow
+)
+
+// RecoverImmediately recovers shards as they fail. It reads failureCh, which is
+// the one of Config.FailureCh, and recovers each shard at most maxAttempts times
+// in a row; a success forgets the count, and so does a restart. It returns when
+// ctx ends or failureCh is closed, having called onDone if that is not nil. Run
+// it in a goroutine of its own.
+func RecoverImmediately(ctx context.Context, dagst *DAGStore, failureCh chan ShardResult, maxAttempts uint64, onDone func()) {
+	if onDone != nil {
+		defer onDone()
+	}
+	attempts := map[shard.Key]uint64{}
+	results := make(chan ShardResult)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case res := <-results:
+			if res.Error == nil {
+				delete(attempts, res.Key)
+			}
+		case res, ok := <-failureCh:
+			if !ok {
+				return
+			}
+			key := res.Key
+			if attempts[key] >= maxAttempts {
+				log.Warnw("shard failed too often in a row: not recovering it again", "shard", key, "attempts", attempts[key])
+				continue
+			}
+			attempts[key]++
+			if err := dagst.RecoverShard(ctx, key, results, RecoverOpts{}); err != nil {
+				log.Warnw("recovery of failed shard refused", "shard", key, "error", err)
+				delete(attempts, key)
+			}
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package dagstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/filecoin-project/dagstore/internal/catalogue"
+	"github.com/filecoin-project/dagstore/internal/folderlock"
+	"github.com/filecoin-project/dagstore/mount"
+)
+
+// An UnreadableRecord is a record in the datastore that Start could not make a
+// shard of: it is damaged, or its mount cannot be revived. The record and the
+// shard's files are kept. Registering the key anew replaces the record.
+type UnreadableRecord struct {
+	Name string // behind /dagstore/; the key, unless that is escaped
+	Err  error
+}
+
+// UnreadableRecords returns the records that Start could not make shards of.
+// Call it after Start.
+func (d *DAGStore) UnreadableRecords() []UnreadableRecord { return slices.Clone(d.unread) }
+
+// restore takes the transients folder and reads the catalogue, before the loop
+// runs. It changes nothing in the datastore.
+func (d *DAGStore) restore(ctx context.Context) error {
+	unlock, err := folderlock.Lock(d.config.TransientsDir)
+	if err != nil {
+		return fmt.Errorf("transients folder: %w", err)
+	}
+	d.unlock = unlock
+	var shards []*Shard
+	var unread []UnreadableRecord
+	err = d.catalogue.Load(ctx, func(e catalogue.Entry) error {
+		sh, err := d.revived(e)
+		if err != nil {
+			log.Errorw("record of a shard is unreadable; it is kept, and so are its files", "record", e.Name, "error", err)
+			unread = append(unread, UnreadableRecord{e.Name, err})
+			return nil
+		}
+		shards = append(shards, sh)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	held, listed, err := d.topLevel.held(ctx)
+	if err != nil {
+		return err
+	}
+	d.sweep(shards, unread)
+	var resumed []message
+	var missing []*Shard
+	for _, sh := range shards {
+		if kind, ok := d.onRestart(sh); ok {
+			resumed = append(resumed, message{key: sh.key, shard: sh, event: event{kind: kind}})
+		}
+		if sh.state == ShardStateAvailable && listed && !held[sh.key] {
+			missing = append(missing, sh)
+		}
+	}
+	if len(missing) > 0 {
+		resumed = append(resumed, message{missing: missing})
+	}
+	d.unread = unread
+	d.gate.open(shards, resumed)
+	return nil
+}
+
+// revived makes a shard of its record. One that was being destroyed needs no
+// mount.
+func (d *DAGStore) revived(e catalogue.Entry) (*Shard, error) {
+	var p PersistedShard
+	if err := json.Unmarshal(e.Value, &p); err != nil {
+		return nil, err
+	}
+	key, err := d.catalogue.Resolve(e.Name, p.Key)
+	if err != nil {
+		return nil, err
+	}
+	if key == "" {
+		return nil, errors.New("record of an empty key")
+	}
+	p.Key = key
+	sh := &Shard{store: d}
+	return sh, sh.restore(p)
+}
+
+// onRestart returns the event that resumes what a restart interrupted.
+func (d *DAGStore) onRestart(sh *Shard) (eventKind, bool) {
+	switch {
+	case sh.state == ShardStateUnknown:
+		return evResume, true
+	case sh.state == ShardStateNew && !sh.lazy:
+		return evResume, true
+	case sh.state == ShardStateErrored && d.config.RecoverOnStart == RecoverNow:
+		return evRecover, true
+	case sh.state == ShardStateErrored && d.config.RecoverOnStart == RecoverOnAcquire:
+		sh.recoverOnAcquire = true
+	}
+	return 0, false
+}
+
+// sweep removes what crashes have left in the transients folder: top-level files
+// that no record refers to. It also tells the shards whose transients are there.
+func (d *DAGStore) sweep(shards []*Shard, unread []UnreadableRecord) {
+	dir := d.config.TransientsDir
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		log.Warnw("transients folder cannot be listed; nothing is swept", "folder", dir, "error", err)
+		return
+	}
+	there := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		there[e.Name()] = e.Type().IsRegular()
+	}
+	for _, sh := range d.gate.all() {
+		shards = append(shards, sh)
+	}
+	for _, sh := range shards {
+		if sh.mount == nil {
+			continue
+		}
+		complete, _ := mount.TransientNames(sh.key.String())
+		sh.mount.AssumeTransient(there[complete])
+		for _, name := range sh.localNames(dir) {
+			delete(there, name)
+		}
+	}
+	for name, regular := range there {
+		if !regular || belongsToUnread(name, unread) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			log.Warnw("leftover in the transients folder not removed", "file", name, "error", err)
+		}
+	}
+}
+
+// belongsToUnread spares the files of shards whose records cannot be read, even
+// if the record's place is all that is known of it.
+func belongsToUnread(name string, unread []UnreadableRecord) bool {
+	return slices.ContainsFunc(unread, func(u UnreadableRecord) bool {
+		return strings.HasPrefix(name, "transient-"+u.Name+".") || strings.ContainsRune(u.Name, '/')
+	})
+}
+
+// release gives the transients folder back.
+func (d *DAGStore) release() {
+	if d.unlock == nil {
+		return
+	}
+	if err := d.unlock(); err != nil {
+		log.Warnw("transients folder not unlocked", "error", err)
+	}
+}
+
+// refuseAll takes the place of the loop in a store that does not start: it waits
+// for Close, and answers what was taken on.
+func (d *DAGStore) refuseAll() {
+	<-d.ctx.Done()
+	d.run()
+}
+
+// restoredFrom lists the sentinels that the recorded error of a shard may stand
+// for.
+var restoredFrom = []error{
+	ErrShardInitializationFailed, ErrMalformedCAR, ErrTruncatedCAR, os.ErrNotExist, os.ErrPermission,
+	context.DeadlineExceeded, context.Canceled,
+}
+
+// Is reports whether the recorded text mentions a known sentinel.
+func (e recordedError) Is(target error) bool {
+	return slices.Contains(restoredFrom, target) && strings.Contains(string(e), target.Error())
+}

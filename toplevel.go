@@ -1,0 +1,162 @@
+package dagstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	carindex "github.com/ipld/go-car/v2/index"
+	mh "github.com/multiformats/go-multihash"
+
+	"github.com/filecoin-project/dagstore/index"
+	"github.com/filecoin-project/dagstore/internal/guard"
+	"github.com/filecoin-project/dagstore/shard"
+)
+
+// A topLevel is the top-level index as the store's jobs see it: what is done to
+// the entries of one shard is done one after the other.
+type topLevel struct {
+	inverted index.Inverted
+
+	mu   sync.Mutex // guards busy; jobs of different shards do not wait for each other
+	busy map[shard.Key]chan struct{}
+}
+
+func newTopLevel(inverted index.Inverted) *topLevel {
+	return &topLevel{inverted: inverted, busy: map[shard.Key]chan struct{}{}}
+}
+
+// do runs f while nothing else is done to the entries of key.
+func (t *topLevel) do(ctx context.Context, key shard.Key, f func() error) error {
+	mine := make(chan struct{})
+	for {
+		t.mu.Lock()
+		theirs := t.busy[key]
+		if theirs == nil {
+			t.busy[key] = mine
+		}
+		t.mu.Unlock()
+		if theirs == nil {
+			break
+		}
+		select {
+		case <-theirs:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer func() {
+		t.mu.Lock()
+		delete(t.busy, key)
+		t.mu.Unlock()
+		close(mine)
+	}()
+	return guard.Call(f)
+}
+
+// add adds the entries of a shard.
+func (t *topLevel) add(ctx context.Context, key shard.Key, idx carindex.IterableIndex) error {
+	return t.do(ctx, key, func() error { return t.feed(ctx, key, indexMultihashes{idx}) })
+}
+
+// replace adds the entries of a shard in the place of those it had.
+func (t *topLevel) replace(ctx context.Context, key shard.Key, mhs index.MultihashIterator) error {
+	return t.do(ctx, key, func() error {
+		if r, ok := t.inverted.(index.ShardRemover); ok {
+			if err := r.RemoveShard(ctx, key, nil); err != nil {
+				return fmt.Errorf("top-level index: %w", err)
+			}
+		}
+		return t.feed(ctx, key, mhs)
+	})
+}
+
+func (t *topLevel) feed(ctx context.Context, key shard.Key, mhs index.MultihashIterator) error {
+	if err := t.inverted.AddMultihashesForShard(ctx, mhs, key); err != nil {
+		return fmt.Errorf("top-level index: %w", err)
+	}
+	return nil
+}
+
+// remove removes the entries of a shard, if the index can. Answers that still
+// name the shard are filtered.
+func (t *topLevel) remove(ctx context.Context, key shard.Key, mhs index.MultihashIterator) error {
+	r, ok := t.inverted.(index.ShardRemover)
+	if !ok {
+		return nil
+	}
+	return t.do(ctx, key, func() error { return r.RemoveShard(ctx, key, mhs) })
+}
+
+// held returns the shards that the index holds, and false if it cannot tell.
+func (t *topLevel) held(ctx context.Context) (held map[shard.Key]bool, known bool, err error) {
+	defer guard.Recover(&err)
+	lister, ok := t.inverted.(index.ShardLister)
+	if !ok {
+		return nil, false, nil
+	}
+	keys, err := lister.Shards(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("top-level index: %w", err)
+	}
+	held = make(map[shard.Key]bool, len(keys))
+	for _, k := range keys {
+		held[k] = true
+	}
+	return held, true, nil
+}
+
+// backfill adds available shards that the top-level index lacks: after a crash,
+// an upgrade from v0.7, or the loss of the index. A shard whose full index is
+// gone is indexed anew. It reports when it has ended.
+func (l *loop) backfill(shards []*Shard) {
+	if len(shards) == 0 {
+		return
+	}
+	l.inflight++
+	go func() {
+		for _, sh := range shards {
+			l.backfillShard(sh)
+		}
+		l.gate.post(message{job: true, event: event{kind: noEvent}})
+	}()
+}
+
+func (l *loop) backfillShard(sh *Shard) {
+	err := l.topLevel.do(l.ctx, sh.key, func() error {
+		if l.ctx.Err() != nil || !l.gate.serves(sh) {
+			return nil
+		}
+		mhs := l.multihashesOf(sh.key)
+		if mhs == nil {
+			return index.ErrNotFound
+		}
+		return l.topLevel.feed(l.ctx, sh.key, mhs)
+	})
+	switch {
+	case err == nil, l.ctx.Err() != nil:
+	case errors.Is(err, index.ErrNotFound):
+		l.gate.post(message{shard: sh, event: event{kind: evIndexLost, err: err}})
+	default:
+		log.Errorw("shard is missing in the top-level index, and could not be added; the next start tries again", "shard", sh.key, "error", err)
+	}
+}
+
+// indexMultihashes are the multihashes of a full index.
+type indexMultihashes struct{ carindex.IterableIndex }
+
+func (i indexMultihashes) ForEach(f func(mh.Multihash) error) error {
+	return i.IterableIndex.ForEach(func(h mh.Multihash, _ uint64) error { return f(h) })
+}
+
+type listedMultihashes []mh.Multihash
+
+func (l listedMultihashes) ForEach(f func(mh.Multihash) error) error {
+	for _, h := range l {
+		if err := f(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
