@@ -84,21 +84,21 @@ type outbox struct {
 type delivery struct {
 	ctx  context.Context
 	res  ShardResult
-	stop func() bool
+	stop func() bool // ends the watch over ctx
 }
 
 // push queues a result. When ctx ends while the result is still waiting behind
 // others, it is dropped at once: it may hold an accessor.
 func (b *outbox) push(ctx context.Context, res ShardResult) {
 	dl := &delivery{ctx: ctx, res: res}
-	b.mu.Lock()
-	b.queue = append(b.queue, dl)
-	b.mu.Unlock()
 	dl.stop = context.AfterFunc(ctx, func() {
 		if b.remove(dl) {
 			drop(dl.res)
 		}
 	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queue = append(b.queue, dl)
 }
 
 func (b *outbox) remove(dl *delivery) bool {
@@ -141,6 +141,7 @@ func (b *outbox) run(giveUp <-chan struct{}) {
 }
 
 func (b *outbox) send(dl *delivery, giveUp <-chan struct{}) bool {
+	defer dl.stop()
 	if dl.ctx.Err() != nil {
 		return false
 	}

@@ -268,8 +268,8 @@ func (l *loop) perform(moves []move) {
 	l.gate.publish(moves)
 	for _, mv := range moves {
 		sh := mv.msg.shard
-		if mv.cancel {
-			l.indexing[sh]()
+		if cancel := l.indexing[sh]; mv.cancel && cancel != nil { // else it has just ended
+			cancel()
 		}
 		for _, j := range mv.jobs {
 			l.begin(sh, j)

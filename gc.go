@@ -94,5 +94,5 @@ func (l *loop) collect(c *collection) {
 // reclaimable reports whether nobody uses or awaits the transient. Only the loop
 // may ask.
 func (sh *Shard) reclaimable() bool {
-	return (sh.state == ShardStateAvailable || sh.state == ShardStateErrored) && sh.refs == 0
+	return (sh.state == ShardStateAvailable || sh.state == ShardStateErrored) && sh.refs == 0 && sh.mount != nil
 }

@@ -50,6 +50,9 @@ func (sh *Shard) index(ctx context.Context, kind jobKind) (err error) {
 		}
 	}()
 	defer guard.Recover(&err)
+	if sh.mount == nil {
+		return errors.New("the mount could not be revived; destroy the shard")
+	}
 	if kind == jobIndex && sh.adopt(ctx) == nil {
 		return nil
 	}
@@ -95,11 +98,12 @@ func (sh *Shard) indexData(ctx context.Context) error {
 	}
 	d := sh.store
 	return d.throttleIndex.Do(ctx, func(ctx context.Context) error {
-		iterable, err := sh.makeIndex(ctx)
+		old := d.multihashesOf(sh.key)
+		mhs, err := sh.makeIndex(ctx)
 		if err != nil {
 			return err
 		}
-		if err := d.topLevel.replace(ctx, sh.key, iterable); err != nil {
+		if err := d.topLevel.replace(ctx, sh.key, old, mhs); err != nil {
 			return err
 		}
 		sh.verified.Store(true)

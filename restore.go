@@ -12,6 +12,7 @@ import (
 
 	"github.com/filecoin-project/dagstore/internal/catalogue"
 	"github.com/filecoin-project/dagstore/internal/folderlock"
+	"github.com/filecoin-project/dagstore/internal/keyname"
 	"github.com/filecoin-project/dagstore/mount"
 )
 
@@ -21,6 +22,8 @@ import (
 type UnreadableRecord struct {
 	Name string // behind /dagstore/; the key, unless that is escaped
 	Err  error
+
+	spared []string // names of files in the transients folder that may be the shard's
 }
 
 // UnreadableRecords returns the records that Start could not make shards of.
@@ -41,7 +44,7 @@ func (d *DAGStore) restore(ctx context.Context) error {
 		sh, err := d.revived(e)
 		if err != nil {
 			log.Errorw("record of a shard is unreadable; it is kept, and so are its files", "record", e.Name, "error", err)
-			unread = append(unread, UnreadableRecord{e.Name, err})
+			unread = append(unread, UnreadableRecord{e.Name, err, d.spared(e)})
 			return nil
 		}
 		shards = append(shards, sh)
@@ -133,8 +136,13 @@ func (d *DAGStore) sweep(shards []*Shard, unread []UnreadableRecord) {
 			delete(there, name)
 		}
 	}
+	for _, u := range unread {
+		for _, name := range u.spared {
+			delete(there, name)
+		}
+	}
 	for name, regular := range there {
-		if !regular || belongsToUnread(name, unread) {
+		if !regular {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
@@ -143,12 +151,21 @@ func (d *DAGStore) sweep(shards []*Shard, unread []UnreadableRecord) {
 	}
 }
 
-// belongsToUnread spares the files of shards whose records cannot be read, even
-// if the record's place is all that is known of it.
-func belongsToUnread(name string, unread []UnreadableRecord) bool {
-	return slices.ContainsFunc(unread, func(u UnreadableRecord) bool {
-		return strings.HasPrefix(name, "transient-"+u.Name+".") || strings.ContainsRune(u.Name, '/')
-	})
+// spared returns the names of files that may belong to the shard of a record
+// that cannot be read, from what can be read of it.
+func (d *DAGStore) spared(e catalogue.Entry) []string {
+	var p PersistedShard
+	_ = json.Unmarshal(e.Value, &p) // what there is of it
+	names := []string{filepath.Base(p.TransientPath)}
+	for _, key := range []string{e.Name, p.Key} {
+		complete, _ := mount.TransientNames(key)
+		names = append(names, complete)
+	}
+	if key, err := keyname.Unescape(e.Name); err == nil {
+		complete, _ := mount.TransientNames(key)
+		names = append(names, complete)
+	}
+	return names
 }
 
 // release gives the transients folder back.

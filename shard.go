@@ -29,7 +29,7 @@ type Shard struct {
 	store *DAGStore // nil for a shard outside a store
 	key   shard.Key
 	url   string
-	mount *mount.Upgrader
+	mount *mount.Upgrader // nil if it could not be revived, of a shard to be destroyed
 
 	lifecycle             // only the loop touches it
 	verified  atomic.Bool // the full index was made here, or was found to fit the data
@@ -133,10 +133,13 @@ func (sh *Shard) restore(p PersistedShard) error {
 	if sh.state == ShardStateErrored {
 		sh.err = restoredError(p.Error)
 	}
-	if sh.store == nil || sh.state == ShardStateUnknown {
-		return nil // one that is being destroyed needs no mount
+	if sh.store == nil {
+		return nil
 	}
 	mnt, err := sh.store.revive(p.URL)
+	if err != nil && sh.state == ShardStateUnknown {
+		return nil // it can be destroyed without its mount
+	}
 	if err != nil {
 		return fmt.Errorf("record of shard: mount: %w", err)
 	}

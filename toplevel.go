@@ -60,11 +60,12 @@ func (t *topLevel) add(ctx context.Context, key shard.Key, idx carindex.Iterable
 	return t.do(ctx, key, func() error { return t.feed(ctx, key, indexMultihashes{idx}) })
 }
 
-// replace adds the entries of a shard in the place of those it had.
-func (t *topLevel) replace(ctx context.Context, key shard.Key, mhs index.MultihashIterator) error {
+// replace adds the entries of a shard in the place of those it had, which are
+// old as far as that is known.
+func (t *topLevel) replace(ctx context.Context, key shard.Key, old, mhs index.MultihashIterator) error {
 	return t.do(ctx, key, func() error {
 		if r, ok := t.inverted.(index.ShardRemover); ok {
-			if err := r.RemoveShard(ctx, key, nil); err != nil {
+			if err := r.RemoveShard(ctx, key, old); err != nil {
 				return fmt.Errorf("top-level index: %w", err)
 			}
 		}

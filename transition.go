@@ -21,8 +21,9 @@ func resume(l *lifecycle, _ event, rd *ready) {
 	initialize(l, jobIndex, rd)
 }
 
+// unregister forgets also the record: some of it may have been written.
 func unregister(l *lifecycle, ev event, rd *ready) {
-	l.state = shardStateGone
+	l.state, rd.forget = shardStateGone, true
 	rd.answer(ev.ticket, ev.err)
 }
 
@@ -190,6 +191,13 @@ func keep(l *lifecycle, ev event, rd *ready) {
 func refuseRecover(l *lifecycle, ev event, rd *ready) {
 	rd.answer(ev.ticket, fmt.Errorf("%w; current state: %s", ErrShardNotErrored, l.state))
 	rd.did(OpShardRecover, l)
+}
+
+// undestroyed writes the record anew: what says that the shard is to be destroyed
+// may have been written after all.
+func undestroyed(l *lifecycle, ev event, rd *ready) {
+	rd.save = true
+	refuse(l, ev, rd)
 }
 
 func refuse(l *lifecycle, ev event, rd *ready) {

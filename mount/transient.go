@@ -21,13 +21,10 @@ func TransientNames(key string) (complete, partial string) {
 	return name + ".complete", name + ".partial"
 }
 
-// TransientPath returns the path of the local copy, "" if there is none or the
-// mount is passed through. It looks into the file system only if nothing is
+// TransientPath returns the path of the local copy, "" if there is none; a mount
+// that is passed through has none but the caller's. It looks into the file system only if nothing is
 // known yet: a file that others have removed since is noticed by Fetch.
 func (u *Upgrader) TransientPath() string {
-	if u.passthrough {
-		return ""
-	}
 	u.mu.Lock()
 	given, own := u.given, u.own
 	u.mu.Unlock()
@@ -36,6 +33,9 @@ func (u *Upgrader) TransientPath() string {
 	}
 	if given >= present {
 		return u.initial
+	}
+	if u.passthrough {
+		return ""
 	}
 	if own == unknown {
 		own = u.lookUp(u.ownPath(), &u.own)

@@ -112,7 +112,8 @@ func upgrade(
 }
 
 // Fetch returns a reader of the local copy, which it makes first if there is
-// none; of a mount that is passed through, its own reader. Readers are
+// none; of a mount that is passed through, its own reader, unless the caller of
+// [Upgrade] gave a copy that is there. Readers are
 // independent of each other and of ctx, which bounds only the waiting.
 //
 // When ctx ends, Fetch returns its error: at once if others wait for the same
@@ -122,7 +123,7 @@ func (u *Upgrader) Fetch(ctx context.Context) (Reader, error) {
 		return nil, err
 	}
 	if u.passthrough {
-		return fetchFrom(ctx, u.underlying)
+		return u.fetchThrough(ctx)
 	}
 	// A copy may be removed between its making and its opening; not for ever.
 	for range 6 {
@@ -143,6 +144,21 @@ func (u *Upgrader) Fetch(ctx context.Context) (Reader, error) {
 		u.vanished(path)
 	}
 	return nil, fmt.Errorf("local copy in %s is removed again and again by somebody else", u.rootdir)
+}
+
+// fetchThrough prefers the caller's copy while that is there: it was given to be
+// read, and the mount's own data may not be there at all.
+func (u *Upgrader) fetchThrough(ctx context.Context) (Reader, error) {
+	if u.initial != "" {
+		file, err := u.fsys.Open(u.initial)
+		if err == nil {
+			return file, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("open local copy: %w", err)
+		}
+	}
+	return fetchFrom(ctx, u.underlying)
 }
 
 // Prepare makes sure that there is a local copy, as Fetch does, and opens

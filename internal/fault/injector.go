@@ -107,6 +107,9 @@ func OnIndex(n int) *Injector { return newInjector(func(i int) bool { return i =
 // one: what a crash at that operation leaves is what a store then finds.
 func From(n int) *Injector { return newInjector(func(i int) bool { return i >= n }) }
 
+// Every fails each n-th operation that matches, the first n-1 being spared.
+func Every(n int) *Injector { return newInjector(func(i int) bool { return i%n == n-1 }) }
+
 // Always fails every operation that matches.
 func Always() *Injector { return From(0) }
 
