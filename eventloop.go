@@ -42,16 +42,17 @@ func (d *DAGStore) run() {
 		failureCh, failure := l.observed.nextFailure()
 		select {
 		case <-stop:
-			stop = nil
-			timer := l.shutDown()
-			defer timer.Stop()
 		case <-l.gate.wake:
-			l.handle(l.gate.take())
 		case traceCh <- trace:
 			l.observed.traceTaken()
 		case failureCh <- failure:
 			l.observed.failureTaken()
 		}
+		if stop != nil && l.ctx.Err() != nil { // Close has begun: nothing more is served
+			stop = nil
+			defer l.shutDown().Stop()
+		}
+		l.handle(l.gate.take())
 	}
 	l.gate.die()
 	d.release()
@@ -286,13 +287,16 @@ func (l *loop) perform(moves []move) {
 func (l *loop) begin(sh *Shard, j job) {
 	l.inflight++
 	ctx := l.ctx
-	if c := l.callers[j.ticket]; j.kind == jobOpen && c != nil {
-		ctx = c.ctx
-	}
-	if j.kind != jobOpen && j.kind != jobErase {
+	switch j.kind {
+	case jobOpen, jobReopen:
+		if c := l.callers[j.ticket]; c != nil {
+			ctx = c.ctx
+		}
+	case jobIndex, jobReindex, jobRefetch:
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		l.indexing[sh] = cancel
+	case jobErase:
 	}
 	go func() { l.gate.post(sh.work(ctx, j)) }()
 }

@@ -25,6 +25,11 @@ func (sh *Shard) work(ctx context.Context, j job) message {
 	switch j.kind {
 	case jobOpen:
 		m.kind, m.accessor, m.err = sh.open(ctx)
+	case jobReopen:
+		m.kind, m.accessor, m.err = sh.open(ctx)
+		if m.kind == evOpenStale && sh.verified.Load() {
+			m.kind = evOpenFailed // the index was made a moment ago: making it again does not help
+		}
 	case jobErase:
 		m.kind, m.err = outcome(evErased, evEraseFailed, sh.erase(ctx))
 	default:

@@ -31,7 +31,7 @@ type UnreadableRecord struct {
 func (d *DAGStore) UnreadableRecords() []UnreadableRecord { return slices.Clone(d.unread) }
 
 // restore takes the transients folder and reads the catalogue, before the loop
-// runs. It changes nothing in the datastore.
+// runs.
 func (d *DAGStore) restore(ctx context.Context) error {
 	unlock, err := folderlock.Lock(d.config.TransientsDir)
 	if err != nil {
@@ -51,6 +51,9 @@ func (d *DAGStore) restore(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := d.catalogue.Settle(ctx); err != nil {
 		return err
 	}
 	held, listed, err := d.topLevel.held(ctx)
@@ -83,7 +86,7 @@ func (d *DAGStore) revived(e catalogue.Entry) (*Shard, error) {
 	if err := json.Unmarshal(e.Value, &p); err != nil {
 		return nil, err
 	}
-	key, err := d.catalogue.Resolve(e.Name, p.Key)
+	key, err := d.catalogue.Resolve(e, p.Key)
 	if err != nil {
 		return nil, err
 	}

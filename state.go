@@ -173,7 +173,6 @@ type lifecycle struct {
 	state            ShardState
 	lazy             bool     // not to be indexed before somebody acquires it
 	recoverOnAcquire bool     // the next acquirer recovers the failed shard
-	remade           bool     // indexed again for being stale, and not opened since
 	refs             int      // accessors open or being opened
 	err              error    // why the shard is Errored or Recovering
 	owner            ticket   // who asked for the work in flight: registers, recovers or destroys
@@ -188,6 +187,7 @@ const (
 	jobReindex                // index again from the data
 	jobRefetch                // drop the local copy, fetch and index again
 	jobOpen                   // open an accessor for a ticket
+	jobReopen                 // the same, right after an index job: a new index that is stale is a failure
 	jobErase                  // remove all that is kept of the shard, but its record
 )
 

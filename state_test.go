@@ -27,8 +27,8 @@ type world struct {
 }
 
 func (w world) String() string {
-	return fmt.Sprintf("%s err=%v lazy=%v onacquire=%v remade=%v refs=%d owner=%v parked=%d index=%v/%v erasing=%v opening=%d open=%d waiting=%d calls=%d",
-		w.l.state, w.l.err != nil, w.l.lazy, w.l.recoverOnAcquire, w.l.remade, w.l.refs, w.l.owner != 0, len(w.l.parked),
+	return fmt.Sprintf("%s err=%v lazy=%v onacquire=%v refs=%d owner=%v parked=%d index=%v/%v erasing=%v opening=%d open=%d waiting=%d calls=%d",
+		w.l.state, w.l.err != nil, w.l.lazy, w.l.recoverOnAcquire, w.l.refs, w.l.owner != 0, len(w.l.parked),
 		w.index, w.l.indexing, w.erasing, w.opening, w.open, w.waiting, w.calls)
 }
 
@@ -58,7 +58,7 @@ func (w world) check() error {
 	case len(l.parked) > 0 && !w.index:
 		return errors.New("acquirers are parked and nobody will wake them")
 	case (l.err != nil) != (l.state == ShardStateErrored || l.state == ShardStateRecovering):
-		return fmt.Errorf("%s with error %v", l.state, l.err)
+		return fmt.Errorf("%s with error %w", l.state, l.err)
 	case w.waiting != len(l.parked)+w.opening+count(l.owner != 0):
 		return errors.New("a caller was forgotten or answered twice")
 	case l.state == ShardStateUnknown && (w.open+w.opening > 0 || w.index == w.erasing):
@@ -124,7 +124,7 @@ func (w world) after(t *testing.T, ev event) world {
 	}
 	for _, j := range rd.jobs {
 		switch j.kind {
-		case jobOpen:
+		case jobOpen, jobReopen:
 			w.opening++
 		case jobErase:
 			require.False(t, w.erasing, "a second erase job from %v", from)
@@ -158,10 +158,10 @@ func TestEveryReachableStateKeepsTheInvariants(t *testing.T) {
 	} {
 		first := world{l: start, calls: calls}
 		var begin []world
-		switch {
-		case start.state == ShardStateUnknown:
+		switch start.state {
+		case ShardStateUnknown:
 			begin = append(begin, walkTo(t, first, event{kind: evResume}, used))
-		case start.state == ShardStateNew:
+		case ShardStateNew:
 			begin = append(begin,
 				walkTo(t, first, event{kind: evRegister, ticket: 1}, used),
 				walkTo(t, first, event{kind: evRegister}, used))

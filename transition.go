@@ -38,18 +38,10 @@ func initializeThenOpen(l *lifecycle, ev event, rd *ready) {
 	initialize(l, jobIndex, rd)
 }
 
-func reindex(l *lifecycle, _ event, rd *ready) {
-	l.remade = true
-	initialize(l, jobReindex, rd)
-}
+func reindex(l *lifecycle, _ event, rd *ready) { initialize(l, jobReindex, rd) }
 
-// reindexThenOpen repairs an index that an open job could not use, once: when
-// the new index cannot be used either, the shard fails.
+// reindexThenOpen repairs an index that an open job could not use.
 func reindexThenOpen(l *lifecycle, ev event, rd *ready) {
-	if l.remade {
-		failOpen(l, ev, rd)
-		return
-	}
 	parkAgain(l, ev, rd)
 	reindex(l, ev, rd)
 }
@@ -85,7 +77,7 @@ func open(l *lifecycle, ev event, rd *ready) {
 func activate(l *lifecycle, _ event, rd *ready) {
 	l.indexing, l.err = false, nil
 	for _, t := range l.parked {
-		rd.start(jobOpen, t)
+		rd.start(jobReopen, t)
 	}
 	l.refs += len(l.parked)
 	l.parked = nil
@@ -107,15 +99,12 @@ func failOpen(l *lifecycle, ev event, rd *ready) {
 }
 
 func becomeErrored(l *lifecycle, err error, rd *ready) {
-	l.state, l.err, l.recoverOnAcquire, l.remade = ShardStateErrored, err, false, false
+	l.state, l.err, l.recoverOnAcquire = ShardStateErrored, err, false
 	rd.save, rd.failure = true, err
 	rd.did(OpShardFail, l)
 }
 
-func deliver(l *lifecycle, ev event, rd *ready) {
-	l.remade = false
-	rd.answer(ev.ticket, nil)
-}
+func deliver(_ *lifecycle, ev event, rd *ready) { rd.answer(ev.ticket, nil) }
 
 func abandon(l *lifecycle, ev event, rd *ready) {
 	rd.answer(ev.ticket, ev.err)

@@ -34,7 +34,8 @@ const (
 // What the child says of a shard: a line before each request and one after it.
 const (
 	registering = "registering"
-	registered  = "registered"
+	registered  = "registered" // and indexed
+	recorded    = "recorded"   // registered lazily
 	destroying  = "destroying"
 	destroyed   = "destroyed"
 )
@@ -123,15 +124,7 @@ func (s *crashStore) work(dir string, worker int, r *rand.Rand) error {
 		_, err := s.GetShardInfo(key)
 		switch {
 		case err != nil:
-			say(registering, i)
-			mnt := &remoteMount{mount.FileMount{Path: crashCAR(dir, i)}}
-			err = dagstore.Register(ctx, s, key, mnt, dagstore.RegisterOpts{LazyInitialization: r.IntN(3) == 0})
-			if errors.Is(err, dagstore.ErrShardExists) {
-				continue // the last process was killed while it destroyed it
-			}
-			if err == nil {
-				say(registered, i)
-			}
+			err = s.register(dir, i, r.IntN(3) == 0)
 		case r.IntN(2) == 0:
 			var a *dagstore.ShardAccessor
 			if a, err = dagstore.Acquire(ctx, s, key); err == nil {
@@ -147,6 +140,21 @@ func (s *crashStore) work(dir string, worker int, r *rand.Rand) error {
 			return fmt.Errorf("shard %q: %w", key, err)
 		}
 	}
+}
+
+func (s *crashStore) register(dir string, i int, lazy bool) error {
+	say(registering, i)
+	mnt := &remoteMount{mount.FileMount{Path: crashCAR(dir, i)}}
+	err := dagstore.Register(context.Background(), s, crashKey(i), mnt, dagstore.RegisterOpts{LazyInitialization: lazy})
+	switch {
+	case errors.Is(err, dagstore.ErrShardExists):
+		return nil // the last process was killed while it destroyed it
+	case err == nil && lazy:
+		say(recorded, i)
+	case err == nil:
+		say(registered, i)
+	}
+	return err
 }
 
 // say writes one line at once; short writes to a pipe are not torn.

@@ -96,23 +96,49 @@ func killedAfter(t *testing.T, dir string, seed uint64, n int, last map[int]stri
 	return lines
 }
 
-// checkStore opens what the child has left, and holds it against its words.
+// checkStore holds what the child has left against its words: first the files as
+// they lie, before a start can mend them, then the store.
 func checkStore(t *testing.T, dir string, last map[int]string) {
 	t.Helper()
+	for i, word := range last {
+		switch word {
+		case registered:
+			require.Len(t, filesOf(t, dir, i), 2, "index and transient of %q", crashKey(i))
+		case destroyed:
+			require.Empty(t, filesOf(t, dir, i))
+		}
+	}
 	s, err := openCrashStore(dir)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.shut()) }()
 	require.Empty(t, s.UnreadableRecords())
 	for i, word := range last {
 		switch word {
-		case registered:
+		case registered, recorded:
 			requireServed(t, s, i)
 		case destroyed:
-			requireGone(t, s, dir, i)
+			requireGone(t, s, i)
 		default:
 			requireWholeOrUnknown(t, s, i)
 		}
 	}
+}
+
+// filesOf returns the files that the store keeps of a shard.
+func filesOf(t *testing.T, dir string, i int) (found []string) {
+	t.Helper()
+	key := crashKey(i).String()
+	whole, partial := mount.TransientNames(key)
+	for _, pattern := range []string{
+		filepath.Join(dir, "indices", keyname.File(key)+".*"),
+		filepath.Join(dir, "transients", whole),
+		filepath.Join(dir, "transients", partial),
+	} {
+		names, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		found = append(found, names...)
+	}
+	return found
 }
 
 func requireServed(t *testing.T, s *crashStore, i int) {
@@ -146,7 +172,7 @@ func requireWholeOrUnknown(t *testing.T, s *crashStore, i int) {
 	requireServed(t, s, i)
 }
 
-func requireGone(t *testing.T, s *crashStore, dir string, i int) {
+func requireGone(t *testing.T, s *crashStore, i int) {
 	t.Helper()
 	ctx, key := context.Background(), crashKey(i)
 	_, err := s.GetShardInfo(key)
@@ -154,14 +180,6 @@ func requireGone(t *testing.T, s *crashStore, dir string, i int) {
 	has, err := s.records.Has(ctx, dagstore.StoreNamespace.ChildString(keyname.Escape(key.String())))
 	require.NoError(t, err)
 	require.False(t, has, "record of %q", key)
-	found, err := filepath.Glob(filepath.Join(dir, "indices", keyname.File(key.String())+".*"))
-	require.NoError(t, err)
-	require.Empty(t, found)
-	whole, partial := mount.TransientNames(key.String())
-	for _, name := range []string{whole, partial} {
-		_, err := os.Lstat(filepath.Join(dir, "transients", name))
-		require.ErrorIs(t, err, os.ErrNotExist)
-	}
 	for _, b := range crashBlocks(i) {
 		_, err := s.topLevel.GetShardsForMultihash(ctx, b.Cid.Hash())
 		require.ErrorIs(t, err, ds.ErrNotFound, "top-level answer for %q", key)

@@ -45,7 +45,7 @@ func cloneMount(v reflect.Value, depth int) (reflect.Value, error) {
 	if c, ok := v.Interface().(Cloner); ok {
 		clone := c.Clone()
 		if isNil(clone) || reflect.TypeOf(clone) != v.Type() {
-			return v, fmt.Errorf("Clone of %s returned %T", v.Type(), clone)
+			return v, fmt.Errorf("clone of %s returned %T", v.Type(), clone)
 		}
 		return reflect.ValueOf(clone), nil
 	}

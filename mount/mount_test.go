@@ -79,7 +79,7 @@ var (
 	_ mount.Mount                                                                            = (*mount.Upgrader)(nil)
 	_ mount.Mount                                                                            = &mount.Counting{Mount: &mount.FileMount{Path: ""}}
 	_ mount.Mount                                                                            = &mount.BytesMount{Bytes: []byte(nil)}
-	_ mount.Mount                                                                            = &mount.FSMount{fs.FS(nil), ""} //nolint:govet // v0.7's users write it unkeyed
+	_ mount.Mount                                                                            = &mount.FSMount{fs.FS(nil), ""}
 	_ func(mount.Mount, throttle.Throttler, string, string, string) (*mount.Upgrader, error) = mount.Upgrade
 )
 

@@ -3,7 +3,7 @@
 //
 // dagstore v0.7 put the key itself behind /dagstore/, and go-datastore cleans
 // keys as paths are cleaned, so some keys ended up under others. Records that
-// lie where v0.7 put them are read, and move at their next change.
+// lie where v0.7 put them are read, and moved.
 package catalogue
 
 import (
@@ -25,12 +25,12 @@ import (
 type Catalogue struct {
 	store  ds.Datastore
 	prefix ds.Key
-	moved  map[string]ds.Key // where v0.7 put a record, by shard key, if elsewhere
+	moved  map[string]Entry // records that lie where v0.7 put them, by shard key
 }
 
 // New returns the catalogue under prefix in store, which may be nil.
 func New(store ds.Datastore, prefix ds.Key) *Catalogue {
-	return &Catalogue{store: store, prefix: prefix, moved: map[string]ds.Key{}}
+	return &Catalogue{store: store, prefix: prefix, moved: map[string]Entry{}}
 }
 
 // An Entry is a record as it lies in the datastore.
@@ -71,20 +71,32 @@ func (c *Catalogue) Load(ctx context.Context, visit func(Entry) error) (err erro
 	}
 }
 
-// Resolve returns the shard key of the record under name, which says of itself
-// that it belongs to recorded. It is the name that counts: JSON cannot hold all
-// keys. Only under a name that v0.7 made does the record's own word count, and
-// it must fit the name. A record that belongs nowhere is an error.
-func (c *Catalogue) Resolve(name, recorded string) (string, error) {
-	key, err := keyname.Unescape(name)
-	if err == nil && (key == recorded || key != name) {
+// Resolve returns the shard key of a record that says of itself that it belongs
+// to recorded. It is the name that counts: JSON cannot hold all keys. Only under
+// a name that v0.7 gave does the record's own word count, and it must fit the
+// name. A record that belongs nowhere is an error.
+func (c *Catalogue) Resolve(e Entry, recorded string) (string, error) {
+	key, err := keyname.Unescape(e.Name)
+	if err == nil && e.Name != recorded && e.Name != key {
 		return key, nil
 	}
-	if recorded == "" || c.prefix.ChildString(recorded) != c.prefix.ChildString(name) {
-		return "", fmt.Errorf("record of %q lies under %q", recorded, name)
+	if recorded == "" || ds.NewKey(recorded) != ds.NewKey(e.Name) {
+		return "", fmt.Errorf("record of %q lies under %q", recorded, e.Name)
 	}
-	c.moved[recorded] = c.prefix.ChildString(name)
+	if keyname.Escape(recorded) != e.Name {
+		c.moved[recorded] = e
+	}
 	return recorded, nil
+}
+
+// Settle moves the records that lie where v0.7 put them, so that no other shard
+// can come to lie there. It returns at once if there are none.
+func (c *Catalogue) Settle(ctx context.Context) error {
+	var changes []Change
+	for key, e := range c.moved {
+		changes = append(changes, Change{Key: key, Value: e.Value})
+	}
+	return c.Commit(ctx, changes)
 }
 
 // Commit makes all changes durable, with one batch and one sync. When it fails,
@@ -137,8 +149,8 @@ func (c *Catalogue) batch(ctx context.Context) (ds.Batch, error) {
 
 func (c *Catalogue) write(ctx context.Context, w ds.Write, ch Change) error {
 	at := c.prefix.ChildString(keyname.Escape(ch.Key))
-	if old, ok := c.moved[ch.Key]; ok && old != at {
-		if err := w.Delete(ctx, old); err != nil {
+	if old, ok := c.moved[ch.Key]; ok {
+		if err := w.Delete(ctx, c.prefix.ChildString(old.Name)); err != nil {
 			return err
 		}
 	}
