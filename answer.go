@@ -15,7 +15,7 @@ func (l *loop) answer(sh *Shard, r reply, a *ShardAccessor) {
 	c := l.callers[r.ticket]
 	delete(l.callers, r.ticket)
 	if c == nil {
-		drop(res)
+		l.dropBeside(res)
 		return
 	}
 	l.deliver(c, res)
@@ -28,7 +28,7 @@ func (l *loop) deliver(c *caller, res ShardResult) {
 		c.stop()
 	}
 	if c.out == nil || c.ctx.Err() != nil {
-		drop(res)
+		l.dropBeside(res)
 		return
 	}
 	box := l.outboxes[c.out]
@@ -66,6 +66,19 @@ func (l *loop) retire(box *outbox) {
 	l.serve(box)
 }
 
+// dropBeside drops a result beside the loop: closing a reader is up to its
+// mount, and may take long.
+func (l *loop) dropBeside(res ShardResult) {
+	if res.Accessor == nil {
+		return
+	}
+	l.inflight++
+	go func() {
+		drop(res)
+		l.gate.post(message{job: true, event: event{kind: noEvent}})
+	}()
+}
+
 // drop closes the accessor that nobody gets.
 func drop(res ShardResult) {
 	if res.Accessor != nil {
@@ -91,14 +104,14 @@ type delivery struct {
 // others, it is dropped at once: it may hold an accessor.
 func (b *outbox) push(ctx context.Context, res ShardResult) {
 	dl := &delivery{ctx: ctx, res: res}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queue = append(b.queue, dl)
 	dl.stop = context.AfterFunc(ctx, func() {
 		if b.remove(dl) {
 			drop(dl.res)
 		}
 	})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.queue = append(b.queue, dl)
 }
 
 func (b *outbox) remove(dl *delivery) bool {

@@ -159,9 +159,7 @@ func (l *loop) ended(m *message) {
 
 // discard drops a message that comes too late, and what it holds.
 func (l *loop) discard(m *message) {
-	if m.accessor != nil {
-		m.accessor.abandon()
-	}
+	l.dropBeside(ShardResult{Accessor: m.accessor})
 	if m.caller != nil {
 		l.deliver(m.caller, ShardResult{Key: m.key, Error: ErrClosed})
 	}

@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 
 	ds "github.com/ipfs/go-datastore"
-	dssync "github.com/ipfs/go-datastore/sync"
 	"github.com/stretchr/testify/require"
 
 	"github.com/filecoin-project/dagstore/internal/fault"
@@ -67,7 +66,7 @@ func TestNoWriteThatFailsMakesTheStoreLieOrHang(t *testing.T) {
 }
 
 func oneWriteFails(t *testing.T, unbatched bool, inj *fault.Injector) bool {
-	var disk ds.Batching = dssync.MutexWrap(ds.NewMapDatastore())
+	var disk ds.Batching = newDisk()
 	r := newRig(t, func(c *Config) {
 		c.Datastore = fault.Datastore(disk, inj)
 		if unbatched {
@@ -107,7 +106,7 @@ func TestCrashAfterAnyWriteKeepsWhatWasAnswered(t *testing.T) {
 }
 
 func crashes(t *testing.T, inj *fault.Injector) bool {
-	disk := dssync.MutexWrap(ds.NewMapDatastore())
+	disk := newDisk()
 	r := newRig(t, func(c *Config) { c.Datastore = fault.Datastore(disk, inj) })
 	promised := map[string]bool{} // that the shard is there, or is not
 	note := func(k string, there bool, err error) {

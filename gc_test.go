@@ -8,7 +8,6 @@ import (
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
-	dssync "github.com/ipfs/go-datastore/sync"
 	"github.com/stretchr/testify/require"
 
 	"github.com/filecoin-project/dagstore/internal/fault"
@@ -44,7 +43,7 @@ func TestGCReclaimsWhatNobodyUses(t *testing.T) {
 // countWrites counts the operations of the catalogue's datastore.
 func countWrites(inj *fault.Injector) func(*Config) {
 	return func(c *Config) {
-		c.Datastore = fault.Datastore(dssync.MutexWrap(ds.NewMapDatastore()), inj.Match(fault.Writing))
+		c.Datastore = fault.Datastore(newDisk(), inj.Match(fault.Writing))
 	}
 }
 
@@ -67,7 +66,7 @@ func TestGCWithNothingToReclaimWritesNothing(t *testing.T) {
 // Defect 25.
 func TestGCThatWasGivenUpLeavesNoTrace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		busy := &slowDatastore{Datastore: dssync.MutexWrap(ds.NewMapDatastore()), pause: time.Second}
+		busy := &slowDatastore{Datastore: newDisk(), pause: time.Second}
 		r := newRig(t, func(c *Config) { c.Datastore = busy })
 		require.NoError(t, r.ask(context.Background(), "a", nil))
 		time.Sleep(time.Millisecond) // the loop is writing

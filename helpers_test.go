@@ -145,8 +145,8 @@ func newStoppedRig(t *testing.T, tweaks ...func(*Config)) *rig {
 	r.config = Config{
 		TransientsDir: t.TempDir(),
 		IndexRepo:     &faultyRepo{FullIndexRepo: index.NewMemoryRepo()},
-		TopLevelIndex: index.NewInverted(dssync.MutexWrap(ds.NewMapDatastore())),
-		Datastore:     dssync.MutexWrap(ds.NewMapDatastore()),
+		TopLevelIndex: index.NewInverted(newDisk()),
+		Datastore:     newDisk(),
 		MountRegistry: registry,
 		TraceCh:       r.traceCh,
 	}
@@ -317,5 +317,8 @@ func (r *rig) shardsWith(b cartest.Block) string {
 	return fmt.Sprint(keys)
 }
 
-// inBubble runs f in a synctest bubble as a subtest.
+// newDisk returns an empty datastore.
+func newDisk() ds.Batching { return dssync.MutexWrap(ds.NewMapDatastore()) }
+
+// inBubble runs f in a synctest bubble.
 func inBubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }

@@ -68,7 +68,7 @@ func (sh *Shard) index(ctx context.Context, kind jobKind) (err error) {
 	}
 	before := sh.mount.TimesFetched()
 	err = sh.indexData(ctx)
-	if errors.Is(err, carfile.ErrMalformed) && sh.mount.TransientPath() != "" && sh.mount.TimesFetched() == before {
+	if isDamaged(err) && sh.mount.TransientPath() != "" && sh.mount.TimesFetched() == before {
 		// The data was a local copy from earlier times, which may be damaged.
 		log.Warnw("local copy cannot be indexed: fetching it anew", "shard", sh.key, "error", err)
 		if err := sh.mount.DeleteTransient(); err != nil {
@@ -77,6 +77,11 @@ func (sh *Shard) index(ctx context.Context, kind jobKind) (err error) {
 		err = sh.indexData(ctx)
 	}
 	return err
+}
+
+// isDamaged reports whether an error says that the data is not a whole CAR.
+func isDamaged(err error) bool {
+	return errors.Is(err, carfile.ErrMalformed) || errors.Is(err, carfile.ErrTruncated)
 }
 
 // adopt uses a full index that is there already. It is checked against the data
@@ -234,7 +239,7 @@ func (sh *Shard) verify(ctx context.Context, a *ShardAccessor, idx carindex.Inde
 		return nil
 	}
 	err := blockview.Fits(ctx, a.data, idx, openChecks)
-	if errors.Is(err, blockview.ErrMismatch) {
+	if errors.Is(err, blockview.ErrMismatch) || isDamaged(err) {
 		return fmt.Errorf("%w: %w", errStaleIndex, err)
 	}
 	if err == nil {

@@ -93,7 +93,7 @@ func (u *Upgrader) start(ctx context.Context) *flight {
 // settle makes sure that a local copy is trusted: the caller's, else our own,
 // else a new one.
 func (u *Upgrader) settle(ctx context.Context) error {
-	if u.initial != "" {
+	if u.usesGiven() {
 		info, err := u.find(u.initial)
 		if err != nil {
 			return err

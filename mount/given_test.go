@@ -28,7 +28,6 @@ func TestUsersCopyServesAShardWhoseOwnFileIsNotThere(t *testing.T) {
 
 	require.NoError(t, u.DeleteTransient())
 	require.FileExists(t, given)
-	require.NoError(t, os.Remove(given))
 	_, err = u.Fetch(t.Context())
 	require.ErrorIs(t, err, os.ErrNotExist)
 }

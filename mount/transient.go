@@ -89,10 +89,14 @@ func (u *Upgrader) RetireTransient() (remove func() error, err error) {
 	return func() error { return u.remove(aside) }, nil
 }
 
-// DeleteTransient deletes the transient, if there is one that does not belong to
-// the caller of [Upgrade]; see [Upgrader.RetireTransient].
+// DeleteTransient deletes the transient, if there is one; see
+// [Upgrader.RetireTransient]. The copy of the caller of [Upgrade], if there is
+// one, is kept and not used any more.
 func (u *Upgrader) DeleteTransient() error {
 	remove, err := u.RetireTransient()
+	if err == nil {
+		u.reject()
+	}
 	if err != nil || remove == nil {
 		return err
 	}
@@ -147,6 +151,22 @@ func (u *Upgrader) lookUp(path string, known *presence) presence {
 		*known = found
 	}
 	return *known
+}
+
+// reject ends the use of the caller's copy, if it is there.
+func (u *Upgrader) reject() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.given != absent {
+		u.given = rejected
+	}
+}
+
+// usesGiven reports whether the caller's copy is to be used, if it is there.
+func (u *Upgrader) usesGiven() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.initial != "" && u.given != rejected
 }
 
 // trustedCopy returns the path of a local copy that is known to be whole, "" if

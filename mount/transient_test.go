@@ -118,16 +118,20 @@ func TestFileOfTheUserIsReadAndNeverDeleted(t *testing.T) {
 			m := &remote{content: []byte("its size differs, as that of a padded piece does")}
 			u, err := mount.Upgrade(m, nil, dir, "key", path)
 			require.NoError(t, err)
-			require.NoError(t, u.DeleteTransient())
 			require.Equal(t, path, u.TransientPath())
 			require.Equal(t, content, fetched(t, u))
-			require.NoError(t, u.DeleteTransient())
 			remove, err := u.RetireTransient()
 			require.NoError(t, err)
 			require.Nil(t, remove)
 			require.Equal(t, path, u.TransientPath())
-			require.FileExists(t, path)
+			require.Equal(t, content, fetched(t, u))
 			require.Zero(t, m.fetched.Load())
+
+			require.NoError(t, u.DeleteTransient())
+			require.Empty(t, u.TransientPath(), "a deleted copy is not used any more")
+			require.Equal(t, m.content, fetched(t, u))
+			require.NoError(t, u.DeleteTransient())
+			require.FileExists(t, path)
 		})
 	}
 }

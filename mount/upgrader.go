@@ -60,7 +60,8 @@ type presence byte
 const (
 	unknown presence = iota
 	absent
-	present // somebody made it: its size is still to be checked
+	rejected // whether there or not, it is not used any more
+	present  // somebody made it: its size is still to be checked
 	trusted
 )
 
@@ -149,8 +150,8 @@ func (u *Upgrader) Fetch(ctx context.Context) (Reader, error) {
 // fetchThrough prefers the caller's copy while that is there: it was given to be
 // read, and the mount's own data may not be there at all.
 func (u *Upgrader) fetchThrough(ctx context.Context) (Reader, error) {
-	if u.initial != "" {
-		file, err := u.fsys.Open(u.initial)
+	if path := u.TransientPath(); path != "" {
+		file, err := u.fsys.Open(path)
 		if err == nil {
 			return file, nil
 		}

@@ -115,10 +115,8 @@ func (c *Catalogue) Commit(ctx context.Context, changes []Change) (err error) {
 	if batch != nil {
 		w = batch
 	}
-	for _, ch := range changes {
-		if err := c.write(ctx, w, ch); err != nil {
-			return fmt.Errorf("write to the catalogue: %w", err)
-		}
+	if err := c.write(ctx, w, changes); err != nil {
+		return fmt.Errorf("write to the catalogue: %w", err)
 	}
 	if batch != nil {
 		if err := batch.Commit(ctx); err != nil {
@@ -147,15 +145,31 @@ func (c *Catalogue) batch(ctx context.Context) (ds.Batch, error) {
 	return batch, err
 }
 
-func (c *Catalogue) write(ctx context.Context, w ds.Write, ch Change) error {
-	at := c.prefix.ChildString(keyname.Escape(ch.Key))
-	if old, ok := c.moved[ch.Key]; ok {
-		if err := w.Delete(ctx, c.prefix.ChildString(old.Name)); err != nil {
+// write makes the changes, and then deletes the records that lay elsewhere,
+// unless another one was written there.
+func (c *Catalogue) write(ctx context.Context, w ds.Write, changes []Change) error {
+	written := map[ds.Key]bool{}
+	for _, ch := range changes {
+		at := c.prefix.ChildString(keyname.Escape(ch.Key))
+		written[at] = true
+		if err := place(ctx, w, at, ch.Value); err != nil {
 			return err
 		}
 	}
-	if ch.Value == nil {
+	for _, ch := range changes {
+		old, ok := c.moved[ch.Key]
+		if at := c.prefix.ChildString(old.Name); ok && !written[at] {
+			if err := w.Delete(ctx, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func place(ctx context.Context, w ds.Write, at ds.Key, value []byte) error {
+	if value == nil {
 		return w.Delete(ctx, at)
 	}
-	return w.Put(ctx, at, ch.Value)
+	return w.Put(ctx, at, value)
 }
