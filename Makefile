@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The library, and the commands, which are modules of their own.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard cmd/*/go.mod))
+MODULES := . $(patsubst %/go.mod,%,$(wildcard cmd/*/go.mod bench/go.mod))
 FUZZTIME ?= 3s
 LINT := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 

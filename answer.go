@@ -33,10 +33,8 @@ func (l *loop) deliver(c *caller, res ShardResult) {
 	}
 	box := l.outboxes[c.out]
 	if box == nil {
-		select {
-		case c.out <- res:
+		if trySend(c.out, res) {
 			return
-		default:
 		}
 		box = &outbox{out: c.out}
 		l.outboxes[c.out] = box
@@ -45,6 +43,22 @@ func (l *loop) deliver(c *caller, res ShardResult) {
 		return
 	}
 	box.push(c.ctx, res)
+}
+
+// trySend sends a result if that can be done at once. A channel that its owner
+// has closed takes nothing.
+func trySend(out chan ShardResult, res ShardResult) (sent bool) {
+	defer func() {
+		if recover() != nil {
+			sent = false
+		}
+	}()
+	select {
+	case out <- res:
+		return true
+	default:
+		return false
+	}
 }
 
 func (l *loop) serve(box *outbox) {
@@ -153,15 +167,18 @@ func (b *outbox) run(giveUp <-chan struct{}) {
 	}
 }
 
-func (b *outbox) send(dl *delivery, giveUp <-chan struct{}) bool {
+func (b *outbox) send(dl *delivery, giveUp <-chan struct{}) (sent bool) {
 	defer dl.stop()
+	defer func() {
+		if recover() != nil {
+			sent = false // the channel was closed: nobody wants to know
+		}
+	}()
 	if dl.ctx.Err() != nil {
 		return false
 	}
-	select {
-	case b.out <- dl.res:
+	if trySend(b.out, dl.res) {
 		return true
-	default:
 	}
 	select {
 	case b.out <- dl.res:

@@ -37,17 +37,7 @@ func (d *DAGStore) run() {
 	}
 	stop := d.ctx.Done()
 	for !l.closing || l.inflight > 0 {
-		// Only an observer for whom there is something has a channel here.
-		traceCh, trace := l.observed.nextTrace()
-		failureCh, failure := l.observed.nextFailure()
-		select {
-		case <-stop:
-		case <-l.gate.wake:
-		case traceCh <- trace:
-			l.observed.traceTaken()
-		case failureCh <- failure:
-			l.observed.failureTaken()
-		}
+		l.wait(stop)
 		if stop != nil && l.ctx.Err() != nil { // Close has begun: nothing more is served
 			stop = nil
 			defer l.shutDown().Stop()
@@ -57,6 +47,29 @@ func (d *DAGStore) run() {
 	l.gate.die()
 	d.release()
 	close(d.done)
+}
+
+// wait returns when there is a message, when the store is to stop, or when an
+// observer took something. An observer that closed its channel is told nothing
+// any more.
+func (l *loop) wait(stop <-chan struct{}) {
+	defer func() {
+		if v := recover(); v != nil {
+			log.Errorw("channel of an observer was closed: observers are not told any more", "panic", v)
+			l.observed.traceCh, l.observed.failureCh = nil, nil
+		}
+	}()
+	// Only an observer for whom there is something has a channel here.
+	traceCh, trace := l.observed.nextTrace()
+	failureCh, failure := l.observed.nextFailure()
+	select {
+	case <-stop:
+	case <-l.gate.wake:
+	case traceCh <- trace:
+		l.observed.traceTaken()
+	case failureCh <- failure:
+		l.observed.failureTaken()
+	}
 }
 
 // shutDown answers everybody who waits. From here on, requests are refused, and

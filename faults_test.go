@@ -7,7 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	ds "github.com/ipfs/go-datastore"
 	"github.com/stretchr/testify/require"
 
 	"github.com/filecoin-project/dagstore/internal/fault"
@@ -66,7 +65,7 @@ func TestNoWriteThatFailsMakesTheStoreLieOrHang(t *testing.T) {
 }
 
 func oneWriteFails(t *testing.T, unbatched bool, inj *fault.Injector) bool {
-	var disk ds.Batching = newDisk()
+	disk := newDisk()
 	r := newRig(t, func(c *Config) {
 		c.Datastore = fault.Datastore(disk, inj)
 		if unbatched {
@@ -113,7 +112,7 @@ func crashes(t *testing.T, inj *fault.Injector) bool {
 		require.NotErrorIs(t, err, errSilence)
 		if err == nil {
 			promised[k] = there
-		} else if _, ok := promised[k]; ok {
+		} else {
 			delete(promised, k)
 		}
 	}

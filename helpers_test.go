@@ -282,7 +282,7 @@ func (r *rig) drain() (traces []string) {
 		tr := <-r.traceCh
 		op := strings.TrimPrefix(tr.Op.String(), "OpShard")
 		if tr.Op != OpShardDestroy {
-			op += "→" + strings.TrimPrefix(tr.After.ShardState.String(), "ShardState")
+			op += "→" + strings.TrimPrefix(tr.After.String(), "ShardState")
 		}
 		traces = append(traces, op)
 	}

@@ -32,30 +32,50 @@ func RecoverImmediately(ctx context.Context, dagst *DAGStore, failureCh chan Sha
 	if onDone != nil {
 		defer onDone()
 	}
-	attempts := map[shard.Key]uint64{}
-	results := make(chan ShardResult)
+	r := recovery{attempts: map[shard.Key]uint64{}, results: make(chan ShardResult, 128)}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case res := <-results:
-			if res.Error == nil {
-				delete(attempts, res.Key)
-			}
+		case res := <-r.results:
+			r.note(res)
 		case res, ok := <-failureCh:
 			if !ok {
 				return
 			}
-			key := res.Key
-			if attempts[key] >= maxAttempts {
-				log.Warnw("shard failed too often in a row: not recovering it again", "shard", key, "attempts", attempts[key])
+			r.noteAll() // a success that came before this failure counts first
+			if r.attempts[res.Key] >= maxAttempts {
+				log.Warnw("shard failed too often in a row: not recovering it again", "shard", res.Key, "attempts", maxAttempts)
 				continue
 			}
-			attempts[key]++
-			if err := dagst.RecoverShard(ctx, key, results, RecoverOpts{}); err != nil {
-				log.Warnw("recovery of failed shard refused", "shard", key, "error", err)
-				delete(attempts, key)
+			r.attempts[res.Key]++
+			if err := dagst.RecoverShard(ctx, res.Key, r.results, RecoverOpts{}); err != nil {
+				log.Warnw("recovery of failed shard refused", "shard", res.Key, "error", err)
+				delete(r.attempts, res.Key)
 			}
+		}
+	}
+}
+
+// A recovery counts, for each shard, the attempts since its last success.
+type recovery struct {
+	attempts map[shard.Key]uint64
+	results  chan ShardResult
+}
+
+func (r recovery) note(res ShardResult) {
+	if res.Error == nil {
+		delete(r.attempts, res.Key)
+	}
+}
+
+func (r recovery) noteAll() {
+	for {
+		select {
+		case res := <-r.results:
+			r.note(res)
+		default:
+			return
 		}
 	}
 }

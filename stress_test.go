@@ -67,7 +67,7 @@ func (r *rig) callAtRandom(t *testing.T, rnd *rand.Rand) {
 		case 6:
 			err = r.RecoverShard(ctx, key(k), out, RecoverOpts{})
 		default:
-			_, err = r.GC(ctx)
+			_, _ = r.GC(ctx)
 			r.sources[k].set(func(s *source) {
 				s.err = nil
 				if rnd.IntN(3) == 0 {

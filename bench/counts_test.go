@@ -51,7 +51,7 @@ func use(tb testing.TB, d *dagstore.DAGStore, i int) {
 		err = a.Close()
 	}
 	if err != nil {
-		tb.Fatal(err)
+		tb.Error(err)
 	}
 }
 

@@ -115,7 +115,7 @@ func (r *FSIndexRepo) manifestKey(key shard.Key, name string) (ManifestKey, erro
 }
 
 func (r *FSIndexRepo) readManifest(path string) (manifestFile, error) {
-	b, err := r.read(path)
+	b, _, err := r.read(path)
 	if err != nil {
 		return manifestFile{}, err
 	}

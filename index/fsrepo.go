@@ -35,8 +35,9 @@ const (
 // file is replaced as a whole and is durable when AddFullIndex returns. Other
 // files in the folder are left alone.
 type FSIndexRepo struct {
-	dir string
-	fs  files.FS
+	dir    string
+	fs     files.FS
+	recent recent
 }
 
 var _ Repo = (*FSIndexRepo)(nil)
@@ -50,7 +51,7 @@ func NewFSRepo(baseDir string) (*FSIndexRepo, error) {
 }
 
 func openFSRepo(fsys files.FS, dir string) (*FSIndexRepo, error) {
-	r := &FSIndexRepo{dir: dir, fs: fsys}
+	r := &FSIndexRepo{dir: dir, fs: fsys, recent: newRecent()}
 	if err := r.open(); err != nil {
 		return nil, fmt.Errorf("index folder: %w", err)
 	}
@@ -188,14 +189,23 @@ func (r *FSIndexRepo) keyOf(name string, size int64) (shard.Key, bool) {
 
 // size returns the size of a file, if there is a regular one.
 func (r *FSIndexRepo) size(path string) (int64, bool, error) {
-	info, err := r.fs.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, r.folderThere()
-	}
-	if err != nil {
-		return 0, false, fmt.Errorf("index file: %w", err)
+	info, err := r.stat(path)
+	if err != nil || info == nil {
+		return 0, false, err
 	}
 	return info.Size(), info.Mode().IsRegular(), nil
+}
+
+// stat returns nil for a file that is not there.
+func (r *FSIndexRepo) stat(path string) (fs.FileInfo, error) {
+	info, err := r.fs.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, r.folderThere()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("index file: %w", err)
+	}
+	return info, nil
 }
 
 // folderThere returns an error if the folder has vanished: that a file is
@@ -248,14 +258,17 @@ func writeIndex(w io.Writer, key shard.Key, index carindex.Index) error {
 // it is an error. It is in memory; the file may be replaced or dropped.
 func (r *FSIndexRepo) GetFullIndex(key shard.Key) (carindex.Index, error) {
 	path := r.path(key)
-	_, exists, err := r.size(path)
+	info, err := r.stat(path)
 	if err != nil {
 		return nil, err
 	}
-	if !exists {
+	if info == nil || !info.Mode().IsRegular() {
 		return nil, indexNotFound(key)
 	}
-	b, err := r.read(path)
+	if index, ok := r.recent.get(path, info); ok {
+		return index, nil
+	}
+	b, info, err := r.read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, indexNotFound(key) // dropped meanwhile
 	}
@@ -269,24 +282,25 @@ func (r *FSIndexRepo) GetFullIndex(key shard.Key) (carindex.Index, error) {
 	if rest := b[index.Len():]; string(rest) != string(trailer(key)) {
 		return nil, fmt.Errorf("%w: shard %q: %d bytes behind the index", ErrDamaged, key, len(rest))
 	}
+	r.recent.keep(path, info, index)
 	return index, nil
 }
 
-// read returns the content of a file. What it allocates is the size of the
-// file.
-func (r *FSIndexRepo) read(path string) (b []byte, err error) {
+// read returns the content of a file, and which file that is. What it allocates
+// is the size of the file.
+func (r *FSIndexRepo) read(path string) (b []byte, info fs.FileInfo, err error) {
 	f, err := r.fs.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
+	info, err = f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	b = make([]byte, info.Size())
 	_, err = io.ReadFull(f, b)
-	return b, err
+	return b, info, err
 }
 
 // DropFullIndex implements FullIndexRepo. It is durable when it returns nil.
