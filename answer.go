@@ -36,7 +36,7 @@ func (l *loop) deliver(c *caller, res ShardResult) {
 		if trySend(c.out, res) {
 			return
 		}
-		box = &outbox{out: c.out}
+		box = &outbox{out: c.out, gate: l.gate}
 		l.outboxes[c.out] = box
 		box.push(c.ctx, res)
 		l.serve(box)
@@ -64,8 +64,8 @@ func trySend(out chan ShardResult, res ShardResult) (sent bool) {
 func (l *loop) serve(box *outbox) {
 	l.inflight++
 	go func() {
+		defer l.gate.post(message{idle: box}) // also when user code ends the goroutine
 		box.run(l.giveUp)
-		l.gate.post(message{idle: box})
 	}()
 }
 
@@ -86,11 +86,7 @@ func (l *loop) dropBeside(res ShardResult) {
 	if res.Accessor == nil {
 		return
 	}
-	l.inflight++
-	go func() {
-		drop(res)
-		l.gate.post(message{job: true, event: event{kind: noEvent}})
-	}()
+	l.beside(func() { drop(res) })
 }
 
 // drop closes the accessor that nobody gets.
@@ -102,7 +98,8 @@ func drop(res ShardResult) {
 
 // An outbox holds the results for one channel whose reader lags.
 type outbox struct {
-	out chan ShardResult
+	out  chan ShardResult
+	gate *gate
 
 	mu    sync.Mutex // guards queue: the loop pushes, a goroutine pops, contexts end
 	queue []*delivery
@@ -122,7 +119,7 @@ func (b *outbox) push(ctx context.Context, res ShardResult) {
 	defer b.mu.Unlock()
 	b.queue = append(b.queue, dl)
 	dl.stop = context.AfterFunc(ctx, func() {
-		if b.remove(dl) {
+		if b.remove(dl) && !b.gate.post(message{accessor: dl.res.Accessor, event: event{kind: noEvent}}) {
 			drop(dl.res)
 		}
 	})

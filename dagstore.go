@@ -157,6 +157,9 @@ func (d *DAGStore) Start(ctx context.Context) error {
 }
 
 func (d *DAGStore) restoreAndRun(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.ctx, cancel)() // Close ends a Start
 	if err := d.restore(ctx); err != nil {
 		go d.refuseAll()
 		return fmt.Errorf("start dagstore: %w", err)
@@ -169,7 +172,8 @@ func (d *DAGStore) restoreAndRun(ctx context.Context) error {
 // on and not answered get ErrClosed; work under way is cancelled. Close returns
 // when every goroutine of the store has ended. An answer that nobody receives
 // within a second is dropped. Open accessors stay usable until they are closed.
-// Close may be called often, from anywhere; it always returns nil.
+// Close may be called often and always returns nil, but not by what the store
+// itself calls and awaits: mounts, indexers, indices.
 func (d *DAGStore) Close() error {
 	d.gate.close()
 	d.cancel()
@@ -278,7 +282,7 @@ func (d *DAGStore) GetIterableIndex(key shard.Key) (carindex.IterableIndex, erro
 // indices of this module datastore.ErrNotFound.
 func (d *DAGStore) ShardsContainingMultihash(ctx context.Context, h mh.Multihash) (keys []shard.Key, err error) {
 	defer guard.Recover(&err)
-	found, err := d.TopLevelIndex.GetShardsForMultihash(ctx, h)
+	found, err := d.topLevel.inverted.GetShardsForMultihash(ctx, h)
 	if err != nil {
 		return nil, fmt.Errorf("shards that contain multihash %s: %w", h.B58String(), err)
 	}

@@ -113,6 +113,7 @@ func (l *loop) receive(m *message) bool {
 		l.ended(m)
 	}
 	if m.kind == noEvent {
+		l.dropBeside(ShardResult{Accessor: m.accessor})
 		return false
 	}
 	if l.closing && m.kind != evIndexed {
@@ -309,5 +310,19 @@ func (l *loop) begin(sh *Shard, j job) {
 		l.indexing[sh] = cancel
 	case jobErase:
 	}
-	go func() { l.gate.post(sh.work(ctx, j)) }()
+	go func() {
+		m := sh.broken(j)
+		defer func() { l.gate.post(m) }() // also when user code ends the goroutine
+		m = sh.work(ctx, j)
+	}()
+}
+
+// beside runs work that is no event for any shard in a goroutine that Close waits
+// for.
+func (l *loop) beside(work func()) {
+	l.inflight++
+	go func() {
+		defer l.gate.post(message{job: true, event: event{kind: noEvent}}) // also when user code ends the goroutine
+		work()
+	}()
 }

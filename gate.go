@@ -72,9 +72,11 @@ func (g *gate) request(key shard.Key, m message) error {
 	if g.closed {
 		return ErrClosed
 	}
-	m.key, m.shard = key, g.shards[key]
-	if (m.shard == nil || m.shard.leaving) && g.started {
-		return ErrShardUnknown
+	m.key = key
+	if g.started { // before, the catalogue may yet have another shard of this key
+		if m.shard = g.shards[key]; m.shard == nil || m.shard.leaving {
+			return ErrShardUnknown
+		}
 	}
 	g.put(m)
 	return nil
@@ -91,13 +93,15 @@ func (g *gate) collect(c *collection) error {
 	return nil
 }
 
-// post delivers an outcome, also while the store is closing.
-func (g *gate) post(m message) {
+// post delivers an outcome, also while the store is closing. It returns false
+// when the loop has ended.
+func (g *gate) post(m message) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.dead {
 		g.put(m)
 	}
+	return !g.dead
 }
 
 func (g *gate) put(m message) {

@@ -81,14 +81,12 @@ func (l *loop) collect(c *collection) {
 		c.result <- res
 		return
 	}
-	l.inflight++
-	go func() {
+	l.beside(func() {
 		for key, remove := range retired {
 			res.Shards[key] = errors.Join(res.Shards[key], remove())
 		}
 		c.result <- res
-		l.gate.post(message{job: true, event: event{kind: noEvent}})
-	}()
+	})
 }
 
 // reclaimable reports whether nobody uses or awaits the transient. Only the loop

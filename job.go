@@ -38,6 +38,22 @@ func (sh *Shard) work(ctx context.Context, j job) message {
 	return m
 }
 
+// broken is what a job reports that did not come to its end.
+func (sh *Shard) broken(j job) message {
+	m := message{shard: sh, job: true, event: event{ticket: j.ticket, err: errEnded}}
+	switch j.kind {
+	case jobOpen, jobReopen:
+		m.kind = evOpenFailed
+	case jobErase:
+		m.kind = evEraseFailed
+	default:
+		m.kind = evIndexFailed
+	}
+	return m
+}
+
+var errEnded = errors.New("a mount, indexer or index ended the goroutine that called it")
+
 func outcome(succeeded, failed eventKind, err error) (eventKind, error) {
 	if err != nil {
 		return failed, err
@@ -62,7 +78,7 @@ func (sh *Shard) index(ctx context.Context, kind jobKind) (err error) {
 		return nil
 	}
 	if kind == jobRefetch {
-		if err := sh.mount.DeleteTransient(); err != nil {
+		if err := sh.dropTransient(); err != nil {
 			return err
 		}
 	}
@@ -77,6 +93,15 @@ func (sh *Shard) index(ctx context.Context, kind jobKind) (err error) {
 		err = sh.indexData(ctx)
 	}
 	return err
+}
+
+// dropTransient removes the store's own local copy; the user's is still used.
+func (sh *Shard) dropTransient() error {
+	remove, err := sh.mount.RetireTransient()
+	if err != nil || remove == nil {
+		return err
+	}
+	return remove()
 }
 
 // isDamaged reports whether an error says that the data is not a whole CAR.

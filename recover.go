@@ -2,6 +2,7 @@ package dagstore
 
 import (
 	"context"
+	"errors"
 
 	"github.com/filecoin-project/dagstore/shard"
 )
@@ -32,6 +33,8 @@ func RecoverImmediately(ctx context.Context, dagst *DAGStore, failureCh chan Sha
 	if onDone != nil {
 		defer onDone()
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // nobody reads results any more
 	r := recovery{attempts: map[shard.Key]uint64{}, results: make(chan ShardResult, 128)}
 	for {
 		select {
@@ -64,7 +67,7 @@ type recovery struct {
 }
 
 func (r recovery) note(res ShardResult) {
-	if res.Error == nil {
+	if res.Error == nil || errors.Is(res.Error, ErrShardNotErrored) {
 		delete(r.attempts, res.Key)
 	}
 }

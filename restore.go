@@ -14,6 +14,7 @@ import (
 	"github.com/filecoin-project/dagstore/internal/folderlock"
 	"github.com/filecoin-project/dagstore/internal/keyname"
 	"github.com/filecoin-project/dagstore/mount"
+	"github.com/filecoin-project/dagstore/shard"
 )
 
 // An UnreadableRecord is a record in the datastore that Start could not make a
@@ -40,6 +41,7 @@ func (d *DAGStore) restore(ctx context.Context) error {
 	d.unlock = unlock
 	var shards []*Shard
 	var unread []UnreadableRecord
+	at := map[shard.Key]int{}
 	err = d.catalogue.Load(ctx, func(e catalogue.Entry) error {
 		sh, err := d.revived(e)
 		if err != nil {
@@ -47,6 +49,13 @@ func (d *DAGStore) restore(ctx context.Context) error {
 			unread = append(unread, UnreadableRecord{e.Name, err, d.spared(e)})
 			return nil
 		}
+		if i, twice := at[sh.key]; twice { // its move was interrupted: the record in its place counts
+			if e.Name == keyname.Escape(sh.key.String()) {
+				shards[i] = sh
+			}
+			return nil
+		}
+		at[sh.key] = len(shards)
 		shards = append(shards, sh)
 		return nil
 	})

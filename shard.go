@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/filecoin-project/dagstore/mount"
 	"github.com/filecoin-project/dagstore/shard"
@@ -59,6 +60,9 @@ func (d *DAGStore) newShard(key shard.Key, mnt mount.Mount, opts RegisterOpts) (
 	if d.config.Datastore == nil {
 		return sh, nil
 	}
+	if !utf8.ValidString(opts.ExistingTransient) {
+		return nil, errors.New("existing transient: a path that is not UTF-8 would not survive a restart")
+	}
 	if sh.url, err = d.durableURL(mnt); err != nil {
 		return nil, fmt.Errorf("mount would not survive a restart: %w", err)
 	}
@@ -77,6 +81,9 @@ func (d *DAGStore) durableURL(mnt mount.Mount) (string, error) {
 		return "", err
 	}
 	text := u.String()
+	if !utf8.ValidString(text) {
+		return "", errors.New("its URL is not UTF-8: percent-escape it")
+	}
 	if _, err := d.revive(text); err != nil {
 		return "", err
 	}
@@ -100,7 +107,7 @@ func (sh *Shard) record(l lifecycle, forget bool) ([]byte, error) {
 	}
 	p := PersistedShard{Key: sh.key.String(), URL: sh.url, State: l.state.durable(), Lazy: l.lazy}
 	if sh.mount != nil {
-		p.TransientPath = sh.mount.TransientPath()
+		p.TransientPath = sh.mount.RecordedPath()
 	}
 	if l.err != nil {
 		p.Error = l.err.Error()
@@ -152,7 +159,7 @@ func (sh *Shard) restore(p PersistedShard) error {
 func (sh *Shard) localNames(dir string) []string {
 	complete, _ := mount.TransientNames(sh.key.String())
 	names := []string{complete}
-	if path := sh.mount.TransientPath(); path != "" && filepath.Dir(path) == dir {
+	if path := sh.mount.RecordedPath(); path != "" && filepath.Dir(path) == dir {
 		names = append(names, filepath.Base(path))
 	}
 	return names

@@ -115,13 +115,11 @@ func (l *loop) backfill(shards []*Shard) {
 	if len(shards) == 0 {
 		return
 	}
-	l.inflight++
-	go func() {
+	l.beside(func() {
 		for _, sh := range shards {
 			l.backfillShard(sh)
 		}
-		l.gate.post(message{job: true, event: event{kind: noEvent}})
-	}()
+	})
 }
 
 func (l *loop) backfillShard(sh *Shard) {

@@ -38,7 +38,12 @@ func initializeThenOpen(l *lifecycle, ev event, rd *ready) {
 	initialize(l, jobIndex, rd)
 }
 
-func reindex(l *lifecycle, _ event, rd *ready) { initialize(l, jobReindex, rd) }
+// reindex makes the index of a shard again that had one. A restart is to finish
+// that, and not to wait for an acquirer.
+func reindex(l *lifecycle, _ event, rd *ready) {
+	l.lazy = false
+	initialize(l, jobReindex, rd)
+}
 
 // reindexThenOpen repairs an index that an open job could not use.
 func reindexThenOpen(l *lifecycle, ev event, rd *ready) {

@@ -46,6 +46,22 @@ func (u *Upgrader) TransientPath() string {
 	return ""
 }
 
+// RecordedPath returns the path by which another process is to find the copy
+// again: the caller's, whether it is there now or not, unless it is not used any
+// more; else our own, if that is known to be there. It looks at no file.
+func (u *Upgrader) RecordedPath() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.initial != "" && u.given != rejected:
+		return u.initial
+	case !u.passthrough && u.own >= present:
+		return u.ownPath()
+	default:
+		return ""
+	}
+}
+
 // AssumeTransient tells whether the file with the first of the [TransientNames]
 // is in the folder, for callers who have listed it. It saves the looking, and
 // changes nothing once something is known.
