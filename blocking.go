@@ -10,6 +10,7 @@ import (
 	ds "github.com/ipfs/go-datastore"
 	ipld "github.com/ipfs/go-ipld-format"
 
+	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/mount"
 	"github.com/filecoin-project/dagstore/shard"
 )
@@ -107,9 +108,13 @@ func awaitResult(ctx context.Context, request func(out chan ShardResult) error) 
 	returned := make(chan struct{})
 	go func() {
 		defer close(returned)
-		if err := request(out); err != nil {
-			refused <- err
-		}
+		err := errEnded
+		defer func() {
+			if err != nil {
+				refused <- err
+			}
+		}()
+		err = guard.Call(func() error { return request(out) })
 	}()
 	select {
 	case res := <-out:

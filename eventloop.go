@@ -25,8 +25,8 @@ type loop struct {
 
 // run is the event loop. It takes what has gathered in the inbox, decides what
 // that means (state.go), writes all records that changed at once, and only then
-// shows, starts, and answers. It waits for nobody: inboxes, observers and answers
-// are served as they are ready.
+// shows, starts, and answers. It waits for no caller, observer, mount or index;
+// the one thing that it waits for is the datastore, for all records at once.
 func (d *DAGStore) run() {
 	l := &loop{
 		DAGStore: d,

@@ -52,7 +52,7 @@ func (sh *Shard) broken(j job) message {
 	return m
 }
 
-var errEnded = errors.New("a mount, indexer or index ended the goroutine that called it")
+var errEnded = errors.New("code that the store called ended its goroutine")
 
 func outcome(succeeded, failed eventKind, err error) (eventKind, error) {
 	if err != nil {
@@ -231,6 +231,13 @@ func isPassing(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
+// isLost reports whether an error of the index repository says that the index is
+// not there, or not whole.
+func isLost(err error) bool {
+	lost := errors.Is(err, index.ErrNotFound) || errors.Is(err, index.ErrDamaged) || errors.Is(err, fs.ErrNotExist)
+	return lost && !isPassing(err)
+}
+
 // openChecks is how many entries of a full index are compared with the data
 // when it was not made by this process.
 const openChecks = 64
@@ -243,7 +250,7 @@ func (sh *Shard) openAccessor(ctx context.Context) (_ *ShardAccessor, err error)
 	}
 	idx, err := sh.store.fullIndex(sh.key)
 	if err != nil {
-		if !isPassing(err) && (errors.Is(err, index.ErrNotFound) || errors.Is(err, index.ErrDamaged) || errors.Is(err, fs.ErrNotExist)) {
+		if isLost(err) {
 			err = fmt.Errorf("%w: %w", errStaleIndex, err)
 		}
 		return nil, errors.Join(err, r.Close())

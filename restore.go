@@ -144,7 +144,7 @@ func (d *DAGStore) sweep(shards []*Shard, unread []UnreadableRecord) {
 		}
 		complete, _ := mount.TransientNames(sh.key.String())
 		sh.mount.AssumeTransient(there[complete])
-		for _, name := range sh.localNames(dir) {
+		for _, name := range sh.localNames() {
 			delete(there, name)
 		}
 	}

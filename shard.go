@@ -154,12 +154,12 @@ func (sh *Shard) restore(p PersistedShard) error {
 	return err
 }
 
-// localNames returns the names, in the transients folder, that belong to the
-// shard.
-func (sh *Shard) localNames(dir string) []string {
+// localNames returns the names of files in the transients folder that belong to
+// the shard, or may: the recorded path may lead there by another way.
+func (sh *Shard) localNames() []string {
 	complete, _ := mount.TransientNames(sh.key.String())
 	names := []string{complete}
-	if path := sh.mount.RecordedPath(); path != "" && filepath.Dir(path) == dir {
+	if path := sh.mount.RecordedPath(); path != "" {
 		names = append(names, filepath.Base(path))
 	}
 	return names

@@ -127,15 +127,19 @@ func (l *loop) backfillShard(sh *Shard) {
 		if l.ctx.Err() != nil || !l.gate.serves(sh) {
 			return nil
 		}
-		mhs := l.multihashesOf(sh.key)
-		if mhs == nil {
-			return index.ErrNotFound
+		idx, err := l.fullIndex(sh.key)
+		if err != nil {
+			return err
 		}
-		return l.topLevel.feed(l.ctx, sh.key, mhs)
+		iterable, ok := idx.(carindex.IterableIndex)
+		if !ok {
+			return errNotIterable
+		}
+		return l.topLevel.feed(l.ctx, sh.key, indexMultihashes{iterable})
 	})
 	switch {
 	case err == nil, l.ctx.Err() != nil:
-	case errors.Is(err, index.ErrNotFound):
+	case isLost(err), errors.Is(err, errNotIterable):
 		l.gate.post(message{shard: sh, event: event{kind: evIndexLost, err: err}})
 	default:
 		log.Errorw("shard is missing in the top-level index, and could not be added; the next start tries again", "shard", sh.key, "error", err)

@@ -94,6 +94,9 @@ func (u *Upgrader) RetireTransient() (remove func() error, err error) {
 	if u.passthrough || u.own == absent {
 		return nil, nil
 	}
+	if info, err := u.fsys.Lstat(u.ownPath()); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("retire transient: %s is not a regular file", u.ownPath())
+	}
 	aside := u.asidePath()
 	if err := u.fsys.Rename(u.ownPath(), aside); errors.Is(err, fs.ErrNotExist) {
 		u.own = absent
