@@ -81,6 +81,19 @@ var (
 		GC(ctx dagctx) (*dagstore.GCResult, error)
 		Close() error
 	}(nil)
+	_ interface { // and the other way round: nothing is missing in it
+		Start(ctx dagctx) error
+		RegisterShard(ctx dagctx, key shard.Key, mnt mount.Mount, o out, opts dagstore.RegisterOpts) error
+		DestroyShard(ctx dagctx, key shard.Key, o out, _ dagstore.DestroyOpts) error
+		AcquireShard(ctx dagctx, key shard.Key, o out, _ dagstore.AcquireOpts) error
+		RecoverShard(ctx dagctx, key shard.Key, o out, _ dagstore.RecoverOpts) error
+		GetShardInfo(k shard.Key) (dagstore.ShardInfo, error)
+		GetIterableIndex(key shard.Key) (carindex.IterableIndex, error)
+		AllShardsInfo() dagstore.AllShardsInfo
+		ShardsContainingMultihash(ctx dagctx, h mh.Multihash) ([]shard.Key, error)
+		GC(ctx dagctx) (*dagstore.GCResult, error)
+		Close() error
+	} = dagstore.Interface(nil)
 	_ dagstore.ReadBlockstore = interface {
 		Has(dagctx, cid.Cid) (bool, error)
 		Get(dagctx, cid.Cid) (blocks.Block, error)
@@ -102,6 +115,55 @@ var (
 	_ func(string) (*index.FSIndexRepo, error)             = index.NewFSRepo
 	_ index.Inverted                                       = index.NewInverted(nil)
 	_ index.Repo                                           = (*index.FSIndexRepo)(nil)
+
+	_ mount.Mount = interface {
+		io.Closer
+		Fetch(dagctx) (mount.Reader, error)
+		Info() mount.Info
+		Stat(dagctx) (mount.Stat, error)
+		Serialize() *url.URL
+		Deserialize(*url.URL) error
+	}(nil)
+	_ mount.Reader = interface {
+		io.Closer
+		io.Reader
+		io.ReaderAt
+		io.Seeker
+	}(nil)
+	_                                   = mount.Info{Kind: mount.KindRemote, AccessSequential: true, AccessSeek: true, AccessRandom: true}
+	_                                   = mount.Stat{Exists: true, Size: int64(0), Ready: true}
+	_ mount.Reader                      = &mount.NopCloser{Reader: nil, ReaderAt: nil, Seeker: nil}
+	_ mount.Mount                       = &mount.FileMount{Path: ""}
+	_ mount.Mount                       = &mount.FSMount{FS: nil, Path: ""}
+	_ mount.Mount                       = &mount.BytesMount{Bytes: nil}
+	_ mount.Mount                       = &mount.Counting{Mount: nil}
+	_ mount.Mount                       = (*mount.Upgrader)(nil)
+	_ func(*mount.Counting) int         = (*mount.Counting).Count
+	_ func(*mount.Upgrader) string      = (*mount.Upgrader).TransientPath
+	_ func(*mount.Upgrader) error       = (*mount.Upgrader).DeleteTransient
+	_ func(*mount.Upgrader) int         = (*mount.Upgrader).TimesFetched
+	_ func(*mount.Upgrader) mount.Mount = (*mount.Upgrader).Underlying
+	_ throttle.Throttler                = interface {
+		Do(dagctx, func(dagctx) error) error
+	}(nil)
+	_ index.FullIndexRepo = interface {
+		Len() (int, error)
+		ForEach(func(shard.Key) (bool, error)) error
+		Size() (uint64, error)
+		GetFullIndex(shard.Key) (carindex.Index, error)
+		AddFullIndex(shard.Key, carindex.Index) error
+		DropFullIndex(shard.Key) (bool, error)
+		StatFullIndex(shard.Key) (index.Stat, error)
+	}(nil)
+	_ index.Inverted = interface {
+		AddMultihashesForShard(dagctx, index.MultihashIterator, shard.Key) error
+		GetShardsForMultihash(dagctx, mh.Multihash) ([]shard.Key, error)
+	}(nil)
+	_ index.MultihashIterator = interface {
+		ForEach(func(mh.Multihash) error) error
+	}(nil)
+	_                           = index.Stat{Exists: true, Size: uint64(0)}
+	_ indexbs.IdxBstoreDagstore = dagstore.Interface(nil)
 
 	_ func(mount.Mount, throttle.Throttler, string, string, string) (*mount.Upgrader, error)                                      = mount.Upgrade
 	_ indexbs.ShardSelectorF                                                                                                      = func(cid.Cid, []shard.Key) (shard.Key, error) { return shard.Key{}, nil }

@@ -62,14 +62,8 @@ func TestWhatWasAcknowledgedSurvivesWhateverHappens(t *testing.T) {
 		if s == 0 {
 			s = rand.Uint64()
 		}
-		synctest.Test(t, func(t *testing.T) {
-			defer func() {
-				if t.Failed() {
-					t.Logf("again with: go test -run %s -seed %d -rounds 1", t.Name(), s)
-				}
-			}()
-			fired += gamble(t, s)
-		})
+		t.Logf("again with: go test -run %s -seed %d -rounds 1", t.Name(), s)
+		synctest.Test(t, func(t *testing.T) { fired += gamble(t, s) })
 		if t.Failed() {
 			return
 		}
@@ -97,8 +91,10 @@ func gamble(t *testing.T, s uint64) (fired int) {
 	for _, k := range []string{"a", "b", "c", "d", "e"} {
 		g.promises[k] = absent
 	}
-	for range 120 {
-		g.act()
+	for range 80 {
+		for range 1 + random.IntN(6) { // some at once, so that the loop finds several in its inbox
+			g.act()
+		}
 		synctest.Wait()
 		g.collect()
 		g.check()
@@ -241,8 +237,16 @@ func (g *gambler) check() {
 		info, ok := infos[key(k)]
 		require.True(g.t, p == uncertain || ok == (p == present), "%s: promise %d, found %v", k, p, ok)
 		require.Equal(g.t, ok && (info.ShardState == ShardStateErrored || info.ShardState == ShardStateRecovering), info.Error != nil, "%s: %v", k, info)
-		if info.ShardState == ShardStateServing {
+		switch info.ShardState {
+		case ShardStateServing:
 			require.Positive(g.t, info.References())
+		case ShardStateAvailable, ShardStateNew:
+			require.Zero(g.t, info.References())
+		}
+		if ok && (info.ShardState == ShardStateAvailable || info.ShardState == ShardStateServing) {
+			require.Contains(g.t, g.shardsWith(blocksOf(int(k[0] - 'a'))[1]), k, "available, and in no index")
+			_, err := g.GetIterableIndex(key(k))
+			require.NoError(g.t, err)
 		}
 	}
 }

@@ -81,8 +81,8 @@ func (r *FSIndexRepo) open() error {
 	return r.sweep()
 }
 
-// sweep removes the temporary files that crashes have left. It is not
-// files.Sweep, which would take the index of shard ".tmp-x" for one.
+// sweep removes the temporary files that crashes have left. The prefix alone does
+// not tell them: the index of shard ".tmp-x" has it too.
 func (r *FSIndexRepo) sweep() error {
 	entries, err := r.fs.ReadDir(r.dir)
 	if err != nil {

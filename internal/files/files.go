@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 )
 
@@ -141,24 +140,4 @@ func Replace(fsys FS, path string, write func(io.Writer) error) error {
 	}
 	renamed = true
 	return fsys.SyncDir(dir)
-}
-
-// Sweep removes the temporary files that crashes have left in dir. The caller
-// makes sure that nobody is writing there. Folders, links and files with other
-// names are not touched.
-func Sweep(fsys FS, dir string) error {
-	entries, err := fsys.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), TempPrefix) || !e.Type().IsRegular() {
-			continue
-		}
-		if err := fsys.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }
