@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/filecoin-project/dagstore/internal/catalogue"
+	"github.com/filecoin-project/dagstore/shard"
 )
 
 // closeGrace is how long Close lets answers wait for their receivers.
@@ -20,7 +21,8 @@ type loop struct {
 	indexing map[*Shard]context.CancelFunc
 	outboxes map[chan ShardResult]*outbox
 	closing  bool
-	giveUp   chan struct{} // closed when answers are not to wait any longer
+	undead   map[shard.Key]bool // refused registrations whose records may be there; the next write removes them
+	giveUp   chan struct{}      // closed when answers are not to wait any longer
 }
 
 // run is the event loop. It takes what has gathered in the inbox, decides what
@@ -33,6 +35,7 @@ func (d *DAGStore) run() {
 		callers:  map[ticket]*caller{},
 		indexing: map[*Shard]context.CancelFunc{},
 		outboxes: map[chan ShardResult]*outbox{},
+		undead:   map[shard.Key]bool{},
 		giveUp:   make(chan struct{}),
 	}
 	stop := d.ctx.Done()
@@ -223,7 +226,9 @@ func (l *loop) applyAlone(m message) {
 			if mv, ok = l.decide(m.shard.lifecycle, m); !ok {
 				return
 			}
-			_ = l.commit([]move{mv}) // a restart meets the cause again
+			if l.commit([]move{mv}) != nil && mv.forget {
+				l.undead[m.shard.key] = true
+			} // of all else, a restart meets the cause again
 		}
 	}
 	l.perform([]move{mv})
@@ -265,8 +270,27 @@ func (l *loop) commit(moves []move) error {
 		last[sh] = len(changes)
 		changes = append(changes, change)
 	}
+	changes = l.bury(changes)
 	// Records are written also while the store is closing.
-	return l.catalogue.Commit(context.WithoutCancel(l.ctx), changes)
+	err := l.catalogue.Commit(context.WithoutCancel(l.ctx), changes)
+	if err == nil && len(changes) > 0 {
+		clear(l.undead)
+	}
+	return err
+}
+
+// bury adds the removal of undead records to changes, if there are any.
+func (l *loop) bury(changes []catalogue.Change) []catalogue.Change {
+	if len(changes) == 0 || len(l.undead) == 0 {
+		return changes
+	}
+	for _, ch := range changes {
+		delete(l.undead, shard.KeyFromString(ch.Key)) // registered anew
+	}
+	for key := range l.undead {
+		changes = append(changes, catalogue.Change{Key: key.String()})
+	}
+	return changes
 }
 
 // perform does what moves ask for whose records are durable: everything is

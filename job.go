@@ -98,6 +98,9 @@ func (sh *Shard) index(ctx context.Context, kind jobKind) (err error) {
 // dropTransient removes the store's own local copy; the user's is still used.
 func (sh *Shard) dropTransient() error {
 	remove, err := sh.mount.RetireTransient()
+	if errors.Is(err, mount.ErrFetching) {
+		return nil // a new copy is under way, which this job shares
+	}
 	if err != nil || remove == nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	ds "github.com/ipfs/go-datastore"
+	dssync "github.com/ipfs/go-datastore/sync"
 	carindex "github.com/ipld/go-car/v2/index"
 	"github.com/stretchr/testify/require"
 
@@ -91,5 +93,43 @@ func TestCopyWhosePathTheRecordWouldMangleIsRefused(t *testing.T) {
 		require.ErrorContains(t, r.register("a", RegisterOpts{ExistingTransient: path}), "UTF-8")
 		require.ErrorIs(t, r.register("a", RegisterOpts{ExistingTransient: path + ".gone"}), os.ErrNotExist)
 		require.NoError(t, r.register("a"))
+	})
+}
+
+// half is a datastore that fails between writing and forgetting a record.
+type half struct {
+	ds.Batching
+	broken bool
+	armed  bool
+}
+
+func (h *half) Sync(ctx context.Context, k ds.Key) error {
+	if h.armed {
+		h.armed, h.broken = false, true
+		return errBoom
+	}
+	return h.Batching.Sync(ctx, k)
+}
+
+func (h *half) Batch(ctx context.Context) (ds.Batch, error) {
+	if h.broken {
+		return nil, errBoom
+	}
+	return h.Batching.Batch(ctx)
+}
+
+func TestRefusedRegistrationDoesNotComeBackAfterARestart(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		disk := &half{Batching: dssync.MutexWrap(ds.NewMapDatastore()), armed: true}
+		r := newRig(t, func(c *Config) { c.Datastore = disk })
+		require.ErrorIs(t, r.register("a"), errBoom)
+		disk.broken = false
+		require.NoError(t, r.register("b"))
+		r.restart()
+		require.Equal(t, ShardStateUnknown, r.state("a"))
+		r.use("b")
+		require.NoError(t, r.register("a"))
+		r.restart()
+		r.use("a")
 	})
 }

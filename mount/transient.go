@@ -12,6 +12,10 @@ import (
 	"github.com/filecoin-project/dagstore/internal/keyname"
 )
 
+// ErrFetching is the error for retiring a transient that is being fetched. Retry
+// when that has ended.
+var ErrFetching = errors.New("a fetch is under way")
+
 const transientPrefix = "transient-"
 
 // TransientNames returns the names, in the folder of transients, of the files
@@ -89,7 +93,7 @@ func (u *Upgrader) RetireTransient() (remove func() error, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.flight != nil {
-		return nil, fmt.Errorf("transient of %q is being fetched: retry when that has ended", u.key)
+		return nil, fmt.Errorf("transient of %q: %w", u.key, ErrFetching)
 	}
 	if u.passthrough || u.own == absent {
 		return nil, nil

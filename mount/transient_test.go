@@ -286,7 +286,7 @@ func TestTransientIsNotRetiredWhileItIsFetched(t *testing.T) {
 		out := outcome(t.Context(), u)
 		synctest.Wait()
 		_, err := u.RetireTransient()
-		require.ErrorContains(t, err, "is being fetched")
+		require.ErrorIs(t, err, mount.ErrFetching)
 		require.Error(t, u.DeleteTransient())
 		close(source.release)
 		require.NoError(t, <-out)
