@@ -7,6 +7,8 @@ import (
 	"unsafe"
 )
 
+var errTruncated = fmt.Errorf("data was truncated under its mapping: %w", io.ErrUnexpectedEOF)
+
 // copyMapped copies the first bytes of mapping to p, which is no longer. The
 // pages of a file that was truncated fault; that is an error, whereas a fault
 // anywhere else stays a panic.
@@ -21,7 +23,7 @@ func copyMapped(p, mapping []byte) (n int, err error) {
 		if !ok || !contains(mapping, fault.Addr()) {
 			panic(v)
 		}
-		n, err = 0, fmt.Errorf("data was truncated under its mapping: %w", io.ErrUnexpectedEOF)
+		n, err = 0, errTruncated
 	}()
 	return copy(p, mapping), nil
 }

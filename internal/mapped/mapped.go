@@ -91,8 +91,7 @@ func (d *Data) Done() <-chan struct{} { return d.done }
 
 // ReadAt implements io.ReaderAt. It gives fs.ErrClosed once Close has begun,
 // and an error that wraps io.ErrUnexpectedEOF where the source has become
-// shorter than Size. In the last page of a mapping that was truncated, the
-// bytes past the new end may read as zeros instead.
+// shorter than Size.
 func (d *Data) ReadAt(p []byte, off int64) (int, error) {
 	mapping, err := d.enter()
 	if err != nil {
@@ -112,7 +111,7 @@ func (d *Data) ReadAt(p []byte, off int64) (int, error) {
 	want := p[:min(int64(len(p)), d.size-off)]
 	var n int
 	if mapping != nil {
-		n, err = copyMapped(want, mapping[off:])
+		n, err = d.readMapped(mapping, want, off)
 	} else {
 		n, err = readSource(d.src, want, off)
 	}
@@ -120,6 +119,25 @@ func (d *Data) ReadAt(p []byte, off int64) (int, error) {
 		err = io.EOF
 	}
 	return n, err
+}
+
+// readMapped fills p, which lies inside the data, or returns an error. Past the
+// end of a file that was truncated pages fault, but the rest of its last page
+// reads as zeros: only bytes that end in a zero can be such, and only for them
+// is the size looked up.
+func (d *Data) readMapped(mapping, p []byte, off int64) (int, error) {
+	n, err := copyMapped(p, mapping[off:])
+	if err != nil || p[len(p)-1] != 0 {
+		return n, err
+	}
+	size, err := sizeOf(d.src)
+	if err != nil {
+		return 0, fmt.Errorf("size of the data: %w", err)
+	}
+	if size < off+int64(len(p)) {
+		return 0, errTruncated
+	}
+	return n, nil
 }
 
 // readSource fills p, which lies inside the data, or returns an error.
