@@ -229,9 +229,11 @@ func (r *FSIndexRepo) StatFullIndex(key shard.Key) (Stat, error) {
 // AddFullIndex implements FullIndexRepo. It takes the two formats that go-car can
 // read again, 0x0400 and 0x0401.
 func (r *FSIndexRepo) AddFullIndex(key shard.Key, index carindex.Index) error {
-	err := files.Replace(r.fs, r.path(key), func(w io.Writer) error {
+	path := r.path(key)
+	err := files.Replace(r.fs, path, func(w io.Writer) error {
 		return guard.Call(func() error { return writeIndex(w, key, index) })
 	})
+	r.recent.forget(path)
 	if err != nil {
 		return fmt.Errorf("index of shard %q: %w", key, err)
 	}
@@ -305,7 +307,9 @@ func (r *FSIndexRepo) read(path string) (b []byte, info fs.FileInfo, err error) 
 
 // DropFullIndex implements FullIndexRepo. It is durable when it returns nil.
 func (r *FSIndexRepo) DropFullIndex(key shard.Key) (dropped bool, err error) {
-	return r.drop(r.path(key))
+	path := r.path(key)
+	defer r.recent.forget(path)
+	return r.drop(path)
 }
 
 // drop removes a file. The folder is synced even if the file is not there: an

@@ -38,6 +38,10 @@ func (r recent) get(path string, file fs.FileInfo) (fullindex.Index, bool) {
 	return kept.index, same
 }
 
+// forget is called when a file is replaced or dropped: a later one may have got
+// the same place on the disk within one tick of the clock.
+func (r recent) forget(path string) { r.indices.Remove(path) }
+
 func (r recent) keep(path string, file fs.FileInfo, index fullindex.Index) {
 	if file.Size() <= recentSize {
 		r.indices.Add(path, recentIndex{file, index})

@@ -42,6 +42,7 @@ func TestReplacedIndexIsNotAnsweredFromMemory(t *testing.T) {
 	require.Same(t, got, again, "a small index is read once")
 
 	require.NoError(t, repo.AddFullIndex(key, second))
+	require.False(t, repo.recent.indices.Contains(repo.path(key)), "whatever the clock and the disk say")
 	got, err = repo.GetFullIndex(key)
 	require.NoError(t, err)
 	require.ErrorIs(t, got.GetAll(a, func(uint64) bool { return true }), carindex.ErrNotFound)

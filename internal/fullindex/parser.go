@@ -99,23 +99,31 @@ func (p *parser) widths() buckets {
 	return set
 }
 
-// bucket reads the records of one width. An empty bucket and a record of zeros,
-// which nobody writes since no section is at offset 0, are refused: so looks a
-// file whose end has never reached the disk.
+// bucket reads the records of one width. An empty bucket is refused, which
+// nobody writes, and so are records out of order: so looks a file whose end has
+// never reached the disk.
 func (p *parser) bucket(width int) bucket {
 	length := p.uint64()
 	if length == 0 || length%uint64(width) != 0 {
 		p.fail("%d bytes of records of %d bytes", length, width)
 	}
 	k := bucket{width: width, records: p.take(length)}
-	if width > offsetSize && p.err == nil && len(bytes.Trim(k.records[:width], "\x00")) == 0 {
-		p.fail("a record of zeros")
-	}
-	for i := 1; i < k.count(); i++ {
-		if bytes.Compare(k.digest(i-1), k.digest(i)) > 0 {
-			p.fail("record %d of %d is out of order", i, k.count())
-			break
+	n := k.count()
+	for i := 0; i < n && p.err == nil; i++ {
+		if i > 0 && bytes.Compare(k.digest(i-1), k.digest(i)) > 0 {
+			p.fail("record %d of %d is out of order", i, n)
+		}
+		if k.endsInZeros(i) {
+			p.fail("record %d of %d ends in zeros", i, n)
 		}
 	}
 	return k
+}
+
+// endsInZeros tells whether a record lacks its offset and the end of its digest.
+// No section is at offset 0, where a CAR has its header. A digest may end in a
+// zero, hence both.
+func (k bucket) endsInZeros(i int) bool {
+	digest := k.digest(i)
+	return len(digest) > 0 && digest[len(digest)-1] == 0 && k.offset(i) == 0
 }
