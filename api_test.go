@@ -32,6 +32,21 @@ type (
 	out    = chan dagstore.ShardResult
 )
 
+// storeMethods has every method of dagstore.Interface, and no other.
+type storeMethods interface {
+	Start(ctx dagctx) error
+	RegisterShard(ctx dagctx, key shard.Key, mnt mount.Mount, o out, opts dagstore.RegisterOpts) error
+	DestroyShard(ctx dagctx, key shard.Key, o out, _ dagstore.DestroyOpts) error
+	AcquireShard(ctx dagctx, key shard.Key, o out, _ dagstore.AcquireOpts) error
+	RecoverShard(ctx dagctx, key shard.Key, o out, _ dagstore.RecoverOpts) error
+	GetShardInfo(k shard.Key) (dagstore.ShardInfo, error)
+	GetIterableIndex(key shard.Key) (carindex.IterableIndex, error)
+	AllShardsInfo() dagstore.AllShardsInfo
+	ShardsContainingMultihash(ctx dagctx, h mh.Multihash) ([]shard.Key, error)
+	GC(ctx dagctx) (*dagstore.GCResult, error)
+	Close() error
+}
+
 var (
 	_ func(dagstore.Config) (*dagstore.DAGStore, error)                                          = dagstore.NewDAGStore
 	_ func(mount.Reader, carindex.Index, *dagstore.Shard) (*dagstore.ShardAccessor, error)       = dagstore.NewShardAccessor
@@ -68,32 +83,8 @@ var (
 	_ = dagstore.ShardResult{Key: shard.Key{}, Error: nil, Accessor: nil}
 	_ = dagstore.GCResult{Shards: map[shard.Key]error{}}
 
-	_ dagstore.Interface = interface {
-		Start(ctx dagctx) error
-		RegisterShard(ctx dagctx, key shard.Key, mnt mount.Mount, o out, opts dagstore.RegisterOpts) error
-		DestroyShard(ctx dagctx, key shard.Key, o out, _ dagstore.DestroyOpts) error
-		AcquireShard(ctx dagctx, key shard.Key, o out, _ dagstore.AcquireOpts) error
-		RecoverShard(ctx dagctx, key shard.Key, o out, _ dagstore.RecoverOpts) error
-		GetShardInfo(k shard.Key) (dagstore.ShardInfo, error)
-		GetIterableIndex(key shard.Key) (carindex.IterableIndex, error)
-		AllShardsInfo() dagstore.AllShardsInfo
-		ShardsContainingMultihash(ctx dagctx, h mh.Multihash) ([]shard.Key, error)
-		GC(ctx dagctx) (*dagstore.GCResult, error)
-		Close() error
-	}(nil)
-	_ interface { // and the other way round: nothing is missing in it
-		Start(ctx dagctx) error
-		RegisterShard(ctx dagctx, key shard.Key, mnt mount.Mount, o out, opts dagstore.RegisterOpts) error
-		DestroyShard(ctx dagctx, key shard.Key, o out, _ dagstore.DestroyOpts) error
-		AcquireShard(ctx dagctx, key shard.Key, o out, _ dagstore.AcquireOpts) error
-		RecoverShard(ctx dagctx, key shard.Key, o out, _ dagstore.RecoverOpts) error
-		GetShardInfo(k shard.Key) (dagstore.ShardInfo, error)
-		GetIterableIndex(key shard.Key) (carindex.IterableIndex, error)
-		AllShardsInfo() dagstore.AllShardsInfo
-		ShardsContainingMultihash(ctx dagctx, h mh.Multihash) ([]shard.Key, error)
-		GC(ctx dagctx) (*dagstore.GCResult, error)
-		Close() error
-	} = dagstore.Interface(nil)
+	_ dagstore.Interface      = storeMethods(nil)
+	_ storeMethods            = dagstore.Interface(nil)
 	_ dagstore.ReadBlockstore = interface {
 		Has(dagctx, cid.Cid) (bool, error)
 		Get(dagctx, cid.Cid) (blocks.Block, error)

@@ -266,15 +266,11 @@ func (d *DAGStore) Stats() map[ShardState]int {
 // GetIterableIndex returns the full index of a shard. An index that is missing
 // gives an error that is index.ErrNotFound and fs.ErrNotExist.
 func (d *DAGStore) GetIterableIndex(key shard.Key) (carindex.IterableIndex, error) {
-	idx, err := d.fullIndex(key)
+	idx, err := d.iterableIndex(key)
 	if err != nil {
 		return nil, fmt.Errorf("full index of shard %q: %w", key, err)
 	}
-	ii, ok := idx.(carindex.IterableIndex)
-	if !ok {
-		return nil, fmt.Errorf("full index of shard %q: index with codec %s is not iterable", key, idx.Codec())
-	}
-	return ii, nil
+	return idx, nil
 }
 
 // ShardsContainingMultihash returns the shards that have a block with this

@@ -115,15 +115,11 @@ func isDamaged(err error) bool {
 // adopt uses a full index that is there already. It is checked against the data
 // when the shard is first opened.
 func (sh *Shard) adopt(ctx context.Context) error {
-	idx, err := sh.store.fullIndex(sh.key)
+	idx, err := sh.store.iterableIndex(sh.key)
 	if err != nil {
 		return err
 	}
-	iterable, ok := idx.(carindex.IterableIndex)
-	if !ok {
-		return errNotIterable
-	}
-	return sh.store.topLevel.add(ctx, sh.key, iterable)
+	return sh.store.topLevel.add(ctx, sh.key, idx)
 }
 
 var errNotIterable = errors.New("index is not iterable")
@@ -206,6 +202,19 @@ func (d *DAGStore) fullIndex(key shard.Key) (idx carindex.Index, err error) {
 		err = index.ErrNotFound
 	}
 	return idx, err
+}
+
+// iterableIndex returns the full index of a shard if it tells its multihashes.
+func (d *DAGStore) iterableIndex(key shard.Key) (carindex.IterableIndex, error) {
+	idx, err := d.fullIndex(key)
+	if err != nil {
+		return nil, err
+	}
+	iterable, ok := idx.(carindex.IterableIndex)
+	if !ok {
+		return nil, fmt.Errorf("%w: codec %s", errNotIterable, idx.Codec())
+	}
+	return iterable, nil
 }
 
 // open makes an accessor. ctx is the caller's; the work also ends with the store.
@@ -308,12 +317,9 @@ func (sh *Shard) erase(ctx context.Context) (err error) {
 // multihashesOf returns the multihashes of a shard as far as its full index can
 // be read, and nil otherwise.
 func (d *DAGStore) multihashesOf(key shard.Key) index.MultihashIterator {
-	idx, err := d.fullIndex(key)
+	idx, err := d.iterableIndex(key)
 	if err != nil {
 		return nil
 	}
-	if iterable, ok := idx.(carindex.IterableIndex); ok {
-		return indexMultihashes{iterable}
-	}
-	return nil
+	return indexMultihashes{idx}
 }

@@ -127,15 +127,11 @@ func (l *loop) backfillShard(sh *Shard) {
 		if l.ctx.Err() != nil || !l.gate.serves(sh) {
 			return nil
 		}
-		idx, err := l.fullIndex(sh.key)
+		idx, err := l.iterableIndex(sh.key)
 		if err != nil {
 			return err
 		}
-		iterable, ok := idx.(carindex.IterableIndex)
-		if !ok {
-			return errNotIterable
-		}
-		return l.topLevel.feed(l.ctx, sh.key, indexMultihashes{iterable})
+		return l.topLevel.feed(l.ctx, sh.key, indexMultihashes{idx})
 	})
 	switch {
 	case err == nil, l.ctx.Err() != nil:
