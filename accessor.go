@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/filecoin-project/dagstore/internal/blockview"
 	"github.com/filecoin-project/dagstore/internal/carfile"
+	"github.com/filecoin-project/dagstore/internal/indexer"
 	"github.com/filecoin-project/dagstore/internal/mapped"
 	"github.com/filecoin-project/dagstore/mount"
 	"github.com/filecoin-project/dagstore/shard"
@@ -25,8 +27,12 @@ var (
 	ErrTruncatedCAR = carfile.ErrTruncated
 
 	// ErrHashMismatch is the error for a block that is not what its CID says. Only
-	// a blockstore with HashOnRead notices.
-	ErrHashMismatch = blockview.ErrHashMismatch
+	// a blockstore with HashOnRead notices, and indexing with Config.VerifyBlocks.
+	ErrHashMismatch = carfile.ErrHashMismatch
+
+	// ErrUnknownHash is the error for a block that cannot be verified, because its
+	// hash function is not known.
+	ErrUnknownHash = carfile.ErrUnknownHash
 )
 
 // ReadBlockstore is a read-only blockstore over one shard. It is safe for
@@ -48,19 +54,46 @@ type ReadBlockstore interface {
 	HashOnRead(enabled bool)
 }
 
-var _ ReadBlockstore = (*blockview.Blocks)(nil)
+// A BlockViewer hands out blocks in place. The blockstores of accessors are
+// BlockViewers; boxo knows the interface as Viewer.
+type BlockViewer interface {
+	// View calls f with the bytes of a block, which are not copied if the data is
+	// mapped into memory. They are valid during the call only, and not to be
+	// changed. The accessor's Close waits for the call. An error of f is returned
+	// as it is; the others are those of Get.
+	View(ctx context.Context, c cid.Cid, f func([]byte) error) error
+}
+
+// A BlocksGetter reads many blocks in the order in which they lie. The
+// blockstores of accessors are BlocksGetters.
+type BlocksGetter interface {
+	// GetMany calls visit for each of cids, in the order of their blocks in the
+	// CAR, with its place i in cids and the block, or the error that Get would
+	// have returned. The blocks that are not in the CAR come first. An error of
+	// visit, and the end of ctx, end it and are returned.
+	GetMany(ctx context.Context, cids []cid.Cid, visit func(i int, block blocks.Block, err error) error) error
+}
+
+var (
+	_ ReadBlockstore = (*blockview.Blocks)(nil)
+	_ BlockViewer    = (*blockview.Blocks)(nil)
+	_ BlocksGetter   = (*blockview.Blocks)(nil)
+)
 
 // A ShardAccessor gives access to the data of a shard until it is closed. It is
 // safe for concurrent use.
 type ShardAccessor struct {
-	key   shard.Key
-	shard *Shard // nil outside a store
-	data  *mapped.Data
+	key    shard.Key
+	shard  *Shard // nil outside a store
+	data   *mapped.Data
+	stored bool // idx is the store's, which is released in the end
 
 	mu   sync.Mutex // guards idx, which is made at first use when none was given
 	idx  carindex.Index
 	once sync.Once
 	err  error // of Close
+
+	suspected atomic.Bool // a look-up found that idx is not right
 }
 
 // NewShardAccessor returns an accessor over data, which must support random
@@ -86,8 +119,9 @@ func (sa *ShardAccessor) Shard() shard.Key { return sa.key }
 // io.WriterTo.
 func (sa *ShardAccessor) Reader() io.Reader { return sa.data.NewReader() }
 
-// Blockstore returns a blockstore over the shard. It may be called often; all
-// share what is behind them, but for HashOnRead.
+// Blockstore returns a blockstore over the shard, which is also a BlockViewer and
+// a BlocksGetter. It may be called often; all share what is behind them, but for
+// HashOnRead.
 func (sa *ShardAccessor) Blockstore() (ReadBlockstore, error) {
 	if err := sa.data.Map(); err != nil {
 		return nil, fmt.Errorf("blockstore of shard %q: %w", sa.key, err)
@@ -96,7 +130,7 @@ func (sa *ShardAccessor) Blockstore() (ReadBlockstore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blockstore of shard %q: %w", sa.key, err)
 	}
-	bs, err := blockview.New(sa.data, idx)
+	bs, err := blockview.New(sa.data, idx, sa.suspectIndex)
 	if err != nil {
 		return nil, fmt.Errorf("blockstore of shard %q: %w", sa.key, err)
 	}
@@ -109,9 +143,19 @@ func (sa *ShardAccessor) index() (carindex.Index, error) {
 	if sa.idx != nil {
 		return sa.idx, nil
 	}
-	idx, err := carfile.Index(context.Background(), sa.data, sa.data.Size())
-	sa.idx = idx
-	return idx, err
+	idx, err := indexer.Memory(context.Background(), sa.data, sa.data.Size())
+	if err != nil {
+		return nil, err
+	}
+	sa.idx = idx.CarIndex()
+	return sa.idx, nil
+}
+
+// suspectIndex reports, once, that the store's index is not one of the data.
+func (sa *ShardAccessor) suspectIndex(err error) {
+	if sa.stored && !sa.suspected.Swap(true) {
+		sa.shard.suspectIndex(err)
+	}
 }
 
 // Close ends the access: readers and blockstores return errors from now on. It
@@ -119,12 +163,22 @@ func (sa *ShardAccessor) index() (carindex.Index, error) {
 // its error.
 func (sa *ShardAccessor) Close() error {
 	sa.once.Do(func() {
-		sa.err = sa.data.Close()
+		sa.err = sa.letGo()
 		if sa.shard != nil && sa.shard.store != nil {
 			sa.shard.store.gate.post(message{shard: sa.shard, event: event{kind: evReleased}})
 		}
 	})
 	return sa.err
+}
+
+// letGo closes the data, which waits for reads in progress, and then lets go of
+// the index that they use.
+func (sa *ShardAccessor) letGo() error {
+	err := sa.data.Close()
+	if sa.stored {
+		releaseIndex(sa.idx)
+	}
+	return err
 }
 
 // abandon closes an accessor that nobody got.

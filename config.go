@@ -47,6 +47,7 @@ type Config struct {
 	FailureCh chan<- ShardResult
 
 	// MaxConcurrentIndex is how many shards are indexed at once. 0 is no bound.
+	// Passing over data while it is being downloaded does not count.
 	MaxConcurrentIndex int
 
 	// MaxConcurrentReadyFetches is how many mounts that report themselves ready
@@ -58,8 +59,34 @@ type Config struct {
 	RecoverOnStart RecoverOnStartPolicy
 
 	// ShardIndexer makes the full index of a shard. Nil reads the sections of
-	// the CAR; an index that a CARv2 brings along is never believed.
+	// the CAR, of one that is being downloaded while it arrives; an index that a
+	// CARv2 brings along is never believed.
 	ShardIndexer ShardIndexer
+
+	// IndexMemory bounds the memory, in bytes, in which all shards that are being
+	// indexed together collect their records, 40 bytes for each block with a
+	// sha2-256 CID. What does not fit is sorted and put aside in TransientsDir
+	// until the index is written. Each shard may use 1 MiB in any case. 0 is
+	// 256 MiB. It does not concern a ShardIndexer.
+	IndexMemory int64
+
+	// VerifyBlocks makes the indexing compare every block with its hash, on as
+	// many cores as there are. It reads all of the data, whereas indexing alone
+	// passes over large blocks. A block that differs fails the shard with
+	// ErrHashMismatch. It does not concern a ShardIndexer.
+	VerifyBlocks bool
+
+	// OnIndexProgress is told, about once for each MiB, how far the indexing of a
+	// shard has come. It is called by the goroutine that indexes, and holds it
+	// up. Attempts that are repeated begin anew. It does not concern a
+	// ShardIndexer.
+	OnIndexProgress func(shard.Key, IndexProgress)
+}
+
+// IndexProgress is how far the indexing of a shard has come.
+type IndexProgress struct {
+	Bytes  int64 // of the CARv1 payload that have been passed
+	Blocks int64 // that were found
 }
 
 // A ShardIndexer makes the full index of a shard from its data: from multihashes

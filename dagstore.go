@@ -17,6 +17,7 @@ import (
 	"github.com/filecoin-project/dagstore/index"
 	"github.com/filecoin-project/dagstore/internal/catalogue"
 	"github.com/filecoin-project/dagstore/internal/guard"
+	"github.com/filecoin-project/dagstore/internal/indexbuild"
 	"github.com/filecoin-project/dagstore/mount"
 	"github.com/filecoin-project/dagstore/shard"
 	"github.com/filecoin-project/dagstore/throttle"
@@ -82,6 +83,7 @@ type DAGStore struct {
 	indices       index.FullIndexRepo
 	topLevel      *topLevel
 	catalogue     *catalogue.Catalogue
+	indexMemory   *indexbuild.Budget
 	throttleIndex throttle.Throttler
 	throttleFetch throttle.Throttler
 
@@ -119,9 +121,6 @@ func NewDAGStore(cfg Config) (*DAGStore, error) {
 	if cfg.MountRegistry == nil {
 		cfg.MountRegistry = mount.NewRegistry()
 	}
-	if cfg.ShardIndexer == nil {
-		cfg.ShardIndexer = indexSections
-	}
 	if cfg.Datastore == nil {
 		log.Warnw("no datastore is configured: shards will not survive a restart")
 	}
@@ -133,6 +132,7 @@ func NewDAGStore(cfg Config) (*DAGStore, error) {
 		indices:       cfg.IndexRepo,
 		topLevel:      newTopLevel(cfg.TopLevelIndex),
 		catalogue:     catalogue.New(cfg.Datastore, StoreNamespace),
+		indexMemory:   indexbuild.NewBudget(cfg.IndexMemory),
 		throttleIndex: throttle.Fixed(cfg.MaxConcurrentIndex),
 		throttleFetch: throttle.Fixed(cfg.MaxConcurrentReadyFetches),
 		gate:          newGate(),
@@ -264,7 +264,8 @@ func (d *DAGStore) Stats() map[ShardState]int {
 }
 
 // GetIterableIndex returns the full index of a shard. An index that is missing
-// gives an error that is index.ErrNotFound and fs.ErrNotExist.
+// gives an error that is index.ErrNotFound and fs.ErrNotExist. It may also be an
+// index.RecordIterator, which is faster to go through, and an index.Releaser.
 func (d *DAGStore) GetIterableIndex(key shard.Key) (carindex.IterableIndex, error) {
 	idx, err := d.iterableIndex(key)
 	if err != nil {

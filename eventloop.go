@@ -21,6 +21,8 @@ type loop struct {
 	indexing map[*Shard]context.CancelFunc
 	outboxes map[chan ShardResult]*outbox
 	closing  bool
+	suspects []message          // full indices to be checked
+	checking bool               // one is being checked
 	undead   map[shard.Key]bool // refused registrations whose records may be there; the next write removes them
 	giveUp   chan struct{}      // closed when answers are not to wait any longer
 }
@@ -95,6 +97,8 @@ func (l *loop) handle(batch []message) {
 			l.retire(m.idle)
 		case m.missing != nil:
 			l.backfill(m.missing)
+		case m.suspect:
+			l.check(m)
 		case m.gc != nil:
 			l.apply(events)
 			events = nil
@@ -114,6 +118,9 @@ func (l *loop) receive(m *message) bool {
 	if m.job {
 		l.inflight--
 		l.ended(m)
+	}
+	if m.checked {
+		l.checkNext()
 	}
 	if m.kind == noEvent {
 		l.dropBeside(ShardResult{Accessor: m.accessor})

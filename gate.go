@@ -19,6 +19,8 @@ type message struct {
 	gc       *collection    // a request to reclaim transients; it concerns no shard
 	idle     *outbox        // an outbox whose goroutine has ended
 	missing  []*Shard       // restored shards that the top-level index lacks
+	suspect  bool           // the full index of the shard is to be checked
+	checked  bool           // it ends such a check
 }
 
 // A caller is somebody who waits for a result.

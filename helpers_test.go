@@ -16,10 +16,12 @@ import (
 
 	ds "github.com/ipfs/go-datastore"
 	dssync "github.com/ipfs/go-datastore/sync"
+	carindex "github.com/ipld/go-car/v2/index"
 	"github.com/stretchr/testify/require"
 
 	"github.com/filecoin-project/dagstore/index"
 	"github.com/filecoin-project/dagstore/internal/cartest"
+	"github.com/filecoin-project/dagstore/internal/indexer"
 	"github.com/filecoin-project/dagstore/mount"
 	"github.com/filecoin-project/dagstore/shard"
 )
@@ -322,3 +324,16 @@ func newDisk() ds.Batching { return dssync.MutexWrap(ds.NewMapDatastore()) }
 
 // inBubble runs f in a synctest bubble.
 func inBubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }
+
+// indexSections is a ShardIndexer that does what the store does without one.
+func indexSections(ctx context.Context, _ shard.Key, r mount.Reader) (carindex.Index, error) {
+	size, err := r.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	idx, err := indexer.Memory(ctx, r, size)
+	if err != nil {
+		return nil, err
+	}
+	return idx.CarIndex(), nil
+}

@@ -32,8 +32,10 @@ type Shard struct {
 	url   string
 	mount *mount.Upgrader // nil if it could not be revived, of a shard to be destroyed
 
-	lifecycle             // only the loop touches it
-	verified  atomic.Bool // the full index was made here, or was found to fit the data
+	lifecycle // only the loop touches it
+
+	fits atomic.Bool // the full index was made by this process, or was found to fit the data
+	made atomic.Bool // it was made by this process
 
 	// Guarded by the gate.
 	published ShardInfo

@@ -131,6 +131,7 @@ func (l *loop) backfillShard(sh *Shard) {
 		if err != nil {
 			return err
 		}
+		defer releaseIndex(idx)
 		return l.topLevel.feed(l.ctx, sh.key, indexMultihashes{idx})
 	})
 	switch {
@@ -147,15 +148,4 @@ type indexMultihashes struct{ carindex.IterableIndex }
 
 func (i indexMultihashes) ForEach(f func(mh.Multihash) error) error {
 	return i.IterableIndex.ForEach(func(h mh.Multihash, _ uint64) error { return f(h) })
-}
-
-type listedMultihashes []mh.Multihash
-
-func (l listedMultihashes) ForEach(f func(mh.Multihash) error) error {
-	for _, h := range l {
-		if err := f(h); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -115,7 +115,7 @@ func (r *FSIndexRepo) manifestKey(key shard.Key, name string) (ManifestKey, erro
 }
 
 func (r *FSIndexRepo) readManifest(path string) (manifestFile, error) {
-	b, _, err := r.read(path)
+	b, err := r.readFile(path)
 	if err != nil {
 		return manifestFile{}, err
 	}
@@ -127,6 +127,15 @@ func (r *FSIndexRepo) readManifest(path string) (manifestFile, error) {
 		return manifestFile{}, fmt.Errorf("%w: version %d, want %d", ErrDamaged, f.Version, manifestVersion)
 	}
 	return f, nil
+}
+
+func (r *FSIndexRepo) readFile(path string) (b []byte, err error) {
+	f, err := r.fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return io.ReadAll(f)
 }
 
 // GetManifest implements ManifestRepo.

@@ -2,6 +2,8 @@ package index
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,10 +14,12 @@ import (
 	"github.com/ipfs/go-log/v2"
 	carindex "github.com/ipld/go-car/v2/index"
 	"github.com/multiformats/go-multicodec"
+	"github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/internal/files"
 	"github.com/filecoin-project/dagstore/internal/fullindex"
 	"github.com/filecoin-project/dagstore/internal/guard"
+	"github.com/filecoin-project/dagstore/internal/indexbuild"
 	"github.com/filecoin-project/dagstore/internal/keyname"
 	"github.com/filecoin-project/dagstore/shard"
 )
@@ -31,16 +35,21 @@ const (
 // An FSIndexRepo is a Repo in a folder. Make it with NewFSRepo.
 //
 // The index of a shard is the file KEY.full.idx, as go-car's index.WriteTo
-// writes it; keys that are not safe as file names are escaped. What is in the
+// writes it, and a checksum behind; keys that are not safe as file names are
+// escaped. What is in the
 // file is replaced as a whole and is durable when AddFullIndex returns. Other
 // files in the folder are left alone.
 type FSIndexRepo struct {
-	dir    string
-	fs     files.FS
-	recent recent
+	dir     string
+	fs      files.FS
+	open    *openFiles
+	sorting *indexbuild.Budget
 }
 
-var _ Repo = (*FSIndexRepo)(nil)
+var (
+	_ Repo       = (*FSIndexRepo)(nil)
+	_ StreamRepo = (*FSIndexRepo)(nil)
+)
 
 // NewFSRepo opens the repo in a folder, which it makes if it is missing. It
 // refuses a folder of another version of the format, without touching it. One
@@ -51,14 +60,15 @@ func NewFSRepo(baseDir string) (*FSIndexRepo, error) {
 }
 
 func openFSRepo(fsys files.FS, dir string) (*FSIndexRepo, error) {
-	r := &FSIndexRepo{dir: dir, fs: fsys, recent: newRecent()}
-	if err := r.open(); err != nil {
+	r := &FSIndexRepo{dir: dir, fs: fsys, open: newOpenFiles(fsys), sorting: indexbuild.NewBudget(0)}
+	if err := r.prepare(); err != nil {
 		return nil, fmt.Errorf("index folder: %w", err)
 	}
 	return r, nil
 }
 
-func (r *FSIndexRepo) open() error {
+// prepare makes the folder, or checks its version.
+func (r *FSIndexRepo) prepare() error {
 	if err := r.fs.MkdirAll(r.dir, 0o755); err != nil {
 		return err
 	}
@@ -226,38 +236,84 @@ func (r *FSIndexRepo) StatFullIndex(key shard.Key) (Stat, error) {
 	return Stat{Exists: true, Size: uint64(size)}, nil
 }
 
-// AddFullIndex implements FullIndexRepo. It takes the two formats that go-car can
-// read again, 0x0400 and 0x0401.
+// AddFullIndex implements FullIndexRepo. Of an index that tells its multihashes
+// (any carindex.IterableIndex) it keeps the records, sorted, in the format 0x0401.
+// Any other must be of the format 0x0400, and sorted.
 func (r *FSIndexRepo) AddFullIndex(key shard.Key, index carindex.Index) error {
+	return r.WriteFullIndex(key, func(w io.Writer) error {
+		return guard.Call(func() error { return r.writeIndex(w, index) })
+	})
+}
+
+// WriteFullIndex implements StreamRepo.
+func (r *FSIndexRepo) WriteFullIndex(key shard.Key, write func(io.Writer) error) error {
 	path := r.path(key)
 	err := files.Replace(r.fs, path, func(w io.Writer) error {
-		return guard.Call(func() error { return writeIndex(w, key, index) })
+		b := bufio.NewWriterSize(w, 64<<10)
+		s := newSumWriter(b)
+		if err := write(s); err != nil {
+			return err
+		}
+		if err := s.writeTrailer(key); err != nil {
+			return err
+		}
+		return b.Flush()
 	})
-	r.recent.forget(path)
+	r.open.forget(path)
 	if err != nil {
 		return fmt.Errorf("index of shard %q: %w", key, err)
 	}
 	return nil
 }
 
-func writeIndex(w io.Writer, key shard.Key, index carindex.Index) error {
-	switch c := index.Codec(); c {
-	case multicodec.CarIndexSorted, multicodec.CarMultihashIndexSorted:
-	default:
+func (r *FSIndexRepo) writeIndex(w io.Writer, index carindex.Index) (err error) {
+	if full, ok := fullindex.Of(index); ok {
+		_, err = carindex.WriteTo(full, w)
+		return err
+	}
+	if iterable, ok := index.(carindex.IterableIndex); ok {
+		return r.sortIndex(w, iterable)
+	}
+	if c := index.Codec(); c != multicodec.CarIndexSorted {
 		return fmt.Errorf("codec %s is not one that can be read again", c)
 	}
-	b := bufio.NewWriter(w)
-	if _, err := carindex.WriteTo(index, b); err != nil {
+	var b bytes.Buffer
+	if _, err := carindex.WriteTo(index, &b); err != nil {
 		return err
 	}
-	if _, err := b.Write(trailer(key)); err != nil {
+	full, err := fullindex.FromBytes(b.Bytes())
+	if err == nil {
+		err = full.Verify(context.Background())
+	}
+	if err != nil {
 		return err
 	}
-	return b.Flush()
+	_, err = w.Write(b.Bytes()[:full.Size()])
+	return err
 }
 
-// GetFullIndex implements FullIndexRepo. The index is immutable: to load into
-// it is an error. It is in memory; the file may be replaced or dropped.
+// sortIndex writes the records of an index in the format 0x0401.
+func (r *FSIndexRepo) sortIndex(w io.Writer, index carindex.IterableIndex) (err error) {
+	x := indexbuild.New(r.fs, r.dir, r.sorting)
+	defer func() { err = errors.Join(err, x.Close()) }()
+	err = index.ForEach(func(h multihash.Multihash, offset uint64) error {
+		decoded, err := multihash.Decode(h)
+		if err != nil {
+			return err
+		}
+		return x.Add(decoded.Code, decoded.Digest, offset)
+	})
+	if err != nil {
+		return err
+	}
+	return x.WriteTo(context.Background(), w)
+}
+
+// GetFullIndex implements FullIndexRepo. The index is immutable: to load into it
+// is an error. It is a Releaser and a Verifier, and of the format 0x0401 also a
+// carindex.IterableIndex and a RecordIterator. It is served from the file, which
+// may be replaced or dropped meanwhile. The headers of the file are checked; the
+// rest of a large one is left to Verify.
 func (r *FSIndexRepo) GetFullIndex(key shard.Key) (carindex.Index, error) {
 	path := r.path(key)
 	info, err := r.stat(path)
@@ -267,48 +323,20 @@ func (r *FSIndexRepo) GetFullIndex(key shard.Key) (carindex.Index, error) {
 	if info == nil || !info.Mode().IsRegular() {
 		return nil, indexNotFound(key)
 	}
-	if index, ok := r.recent.get(path, info); ok {
-		return index, nil
-	}
-	b, info, err := r.read(path)
+	o, err := r.open.use(path, info, key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, indexNotFound(key) // dropped meanwhile
 	}
 	if err != nil {
 		return nil, fmt.Errorf("index of shard %q: %w", key, err)
 	}
-	index, err := fullindex.Open(b)
-	if err != nil {
-		return nil, fmt.Errorf("%w: shard %q: %w", ErrDamaged, key, err)
-	}
-	if rest := b[index.Len():]; string(rest) != string(trailer(key)) {
-		return nil, fmt.Errorf("%w: shard %q: %d bytes behind the index", ErrDamaged, key, len(rest))
-	}
-	r.recent.keep(path, info, index)
-	return index, nil
-}
-
-// read returns the content of a file, and which file that is. What it allocates
-// is the size of the file.
-func (r *FSIndexRepo) read(path string) (b []byte, info fs.FileInfo, err error) {
-	f, err := r.fs.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err = f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	b = make([]byte, info.Size())
-	_, err = io.ReadFull(f, b)
-	return b, info, err
+	return newHandle(r.open, o, key), nil
 }
 
 // DropFullIndex implements FullIndexRepo. It is durable when it returns nil.
 func (r *FSIndexRepo) DropFullIndex(key shard.Key) (dropped bool, err error) {
 	path := r.path(key)
-	defer r.recent.forget(path)
+	defer r.open.forget(path)
 	return r.drop(path)
 }
 

@@ -11,6 +11,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	carindex "github.com/ipld/go-car/v2/index"
@@ -51,9 +52,10 @@ type FullIndexRepo interface {
 	// Size returns the sum of the sizes of all indices, in bytes.
 	Size() (uint64, error)
 
-	// GetFullIndex returns the index of a shard. The error wraps ErrNotFound
-	// and fs.ErrNotExist if there is none, and ErrDamaged if it cannot be read
-	// as an index.
+	// GetFullIndex returns the index of a shard, which may also be a Releaser, a
+	// Verifier and a RecordIterator. The error wraps ErrNotFound and
+	// fs.ErrNotExist if there is none, and ErrDamaged if it cannot be read as an
+	// index.
 	GetFullIndex(key shard.Key) (carindex.Index, error)
 
 	// AddFullIndex keeps the index of a shard, in the place of another one if
@@ -69,6 +71,14 @@ type FullIndexRepo interface {
 	// StatFullIndex tells whether there is an index of a shard, whole or
 	// damaged. If there is none, it returns the zero Stat and no error.
 	StatFullIndex(key shard.Key) (Stat, error)
+}
+
+// A StreamRepo is a FullIndexRepo that takes an index while it is being made.
+type StreamRepo interface {
+	// WriteFullIndex is AddFullIndex for the index that write writes, in the
+	// form of go-car's index.WriteTo. An error of write comes back, and then the
+	// old index stays.
+	WriteFullIndex(key shard.Key, write func(io.Writer) error) error
 }
 
 // A Repo keeps full indices and manifests.

@@ -17,7 +17,7 @@ import (
 // transient, nor a file that counts as cached, nor a shard that cannot be
 // fetched later.
 func TestAnyFailingFileOperationLeavesAWholeTransientOrNone(t *testing.T) {
-	large := bytes.Repeat(content, 10_000) // several writes
+	large := bytes.Repeat(content, 30_000) // several writes
 	for _, before := range []string{"", complete, "transient-key.partial"} {
 		for n := 0; ; n++ {
 			dir := t.TempDir()

@@ -14,6 +14,9 @@ import (
 	"github.com/filecoin-project/dagstore/throttle"
 )
 
+// copyBuffer is how many bytes of a download are read, and written, at once.
+const copyBuffer = 256 << 10
+
 // A flight is one attempt to get a whole local copy, shared by all who fetch
 // meanwhile. It has a goroutine, which alone touches the files of the Upgrader.
 type flight struct {
@@ -23,10 +26,10 @@ type flight struct {
 	err     error         // its outcome, once done
 }
 
-// join waits for the flight that is under way, or for a new one, and returns
-// its error; or that of ctx, when ctx ends before.
-func (u *Upgrader) join(ctx context.Context) error {
-	f, err := u.board(ctx)
+// join waits for the flight that is under way, or for a new one, which gets the
+// tap, and returns its error; or that of ctx, when ctx ends before.
+func (u *Upgrader) join(ctx context.Context, t *tap) error {
+	f, err := u.board(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -48,13 +51,13 @@ func (u *Upgrader) join(ctx context.Context) error {
 
 // board adds a waiter to the flight under way, or starts one. A flight that
 // everybody has left is waited out: it may still be using the partial file.
-func (u *Upgrader) board(ctx context.Context) (*flight, error) {
+func (u *Upgrader) board(ctx context.Context, t *tap) (*flight, error) {
 	for {
 		u.mu.Lock()
 		f := u.flight
 		left := f != nil && f.waiters == 0
 		if f == nil {
-			f = u.start(ctx)
+			f = u.start(ctx, t)
 		}
 		if !left {
 			f.waiters++
@@ -73,26 +76,26 @@ func (u *Upgrader) board(ctx context.Context) (*flight, error) {
 
 // start starts a flight that has no waiters yet. The values of ctx go with it,
 // its end does not. The caller holds u.mu.
-func (u *Upgrader) start(ctx context.Context) *flight {
+func (u *Upgrader) start(ctx context.Context, t *tap) *flight {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight{cancel: cancel, done: make(chan struct{}), err: errors.New("the mount ended the fetching goroutine")}
+	f := &flight{cancel: cancel, done: make(chan struct{}), err: errors.New("the mount or the tap ended the fetching goroutine")}
 	u.flight = f
 	go func() {
-		defer func() { // also when the mount calls runtime.Goexit
+		defer func() { // also after runtime.Goexit
 			cancel()
 			u.mu.Lock()
 			u.flight = nil
 			u.mu.Unlock()
 			close(f.done)
 		}()
-		f.err = guard.Call(func() error { return u.settle(ctx) })
+		f.err = guard.Call(func() error { return u.settle(ctx, t) })
 	}()
 	return f
 }
 
 // settle makes sure that a local copy is trusted: the caller's, else our own,
 // else a new one.
-func (u *Upgrader) settle(ctx context.Context) error {
+func (u *Upgrader) settle(ctx context.Context, t *tap) error {
 	if u.usesGiven() {
 		info, err := u.find(u.initial)
 		if err != nil {
@@ -109,7 +112,7 @@ func (u *Upgrader) settle(ctx context.Context) error {
 		return err
 	}
 	if info == nil {
-		return u.download(ctx)
+		return u.download(ctx, t)
 	}
 	st, err := statOf(ctx, u.underlying)
 	if ctx.Err() != nil {
@@ -124,7 +127,7 @@ func (u *Upgrader) settle(ctx context.Context) error {
 	if err := u.remove(u.ownPath()); err != nil {
 		return fmt.Errorf("remove transient of the wrong size: %w", err)
 	}
-	return u.download(ctx)
+	return u.download(ctx, t)
 }
 
 // find returns nil if there is no file at path. Anything but a file there is an
@@ -144,7 +147,7 @@ func (u *Upgrader) find(path string) (fs.FileInfo, error) {
 }
 
 // download fetches from the underlying mount, when the throttler lets it.
-func (u *Upgrader) download(ctx context.Context) error {
+func (u *Upgrader) download(ctx context.Context, t *tap) error {
 	u.know(&u.own, unknown) // until it is there; removing a failed one may fail
 	st, err := statOf(ctx, u.underlying)
 	if err != nil {
@@ -157,15 +160,17 @@ func (u *Upgrader) download(ctx context.Context) error {
 	if !st.Ready {
 		throttler = throttle.Noop()
 	}
-	if err := throttler.Do(ctx, u.fetch); err != nil {
+	fetch := func(ctx context.Context) error { return u.fetch(ctx, t) }
+	if err := throttler.Do(ctx, fetch); err != nil {
 		return fmt.Errorf("fetch mount: %w", err)
 	}
 	return nil
 }
 
 // fetch makes a new transient. When ctx ends, it closes the source's reader, so
-// that a Read that is blocked returns.
-func (u *Upgrader) fetch(ctx context.Context) error {
+// that a Read that is blocked returns. The tap sees one attempt, even if the
+// throttler makes several.
+func (u *Upgrader) fetch(ctx context.Context, t *tap) error {
 	u.mu.Lock()
 	u.fetches++
 	u.mu.Unlock()
@@ -179,7 +184,9 @@ func (u *Upgrader) fetch(ctx context.Context) error {
 		stop()
 		_ = closeReader() // the data was read to its end, or there is another error
 	}()
-	return u.write(ctx, r)
+	err = u.write(ctx, io.TeeReader(r, t))
+	t.complete = t.close() && err == nil
+	return err
 }
 
 // write makes the transient of what r reads. On any error, and when r panics, no
@@ -225,7 +232,8 @@ func fill(ctx context.Context, file files.File, r io.Reader) (err error) {
 		}
 	}()
 	defer guard.Recover(&err)
-	if _, err := io.Copy(file, contextReader{ctx, r}); err != nil {
+	to := struct{ io.Writer }{file} // its ReadFrom would not use our buffer
+	if _, err := io.CopyBuffer(to, contextReader{ctx, r}, make([]byte, copyBuffer)); err != nil {
 		return err
 	}
 	return file.Sync()

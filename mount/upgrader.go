@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -126,11 +127,17 @@ func (u *Upgrader) Fetch(ctx context.Context) (Reader, error) {
 	if u.passthrough {
 		return u.fetchThrough(ctx)
 	}
+	return u.fetchCopy(ctx, &tap{})
+}
+
+// fetchCopy returns a reader of the local copy. A download that it starts to make
+// one is seen by the tap.
+func (u *Upgrader) fetchCopy(ctx context.Context, t *tap) (Reader, error) {
 	// A copy may be removed between its making and its opening; not for ever.
 	for range 6 {
 		path := u.trustedCopy()
 		if path == "" {
-			if err := u.join(ctx); err != nil {
+			if err := u.join(ctx, t); err != nil {
 				return nil, err
 			}
 			continue
@@ -143,6 +150,7 @@ func (u *Upgrader) Fetch(ctx context.Context) (Reader, error) {
 			return nil, fmt.Errorf("open local copy: %w", err)
 		}
 		u.vanished(path)
+		t.complete = false // what it has seen is not what will be there
 	}
 	return nil, fmt.Errorf("local copy in %s is removed again and again by somebody else", u.rootdir)
 }
@@ -165,14 +173,38 @@ func (u *Upgrader) fetchThrough(ctx context.Context) (Reader, error) {
 // Prepare makes sure that there is a local copy, as Fetch does, and opens
 // nothing that stays open. If the mount is passed through it does nothing.
 func (u *Upgrader) Prepare(ctx context.Context) error {
+	_, err := u.PrepareTapped(ctx, nil)
+	return err
+}
+
+// PrepareTapped is Prepare, and shows the data as it is downloaded: if this very
+// call starts a download, every byte of it is written to tap before it is written
+// to the file. Complete tells that tap got all of the data, from the first byte
+// to the last, and that it is now the local copy. It is false, and tap got
+// nothing, if a copy was there, if the download was under way already, and if
+// the mount is passed through. If the download fails, tap got the start of it.
+//
+// The download goes at the pace of tap. An error of tap, or a panic, ends it for
+// all who wait for it, with that error. When ctx ends while others wait, it goes
+// on without tap, and an error that tap has then is ignored; PrepareTapped waits
+// for a Write that is in progress. After its return, tap is not touched.
+func (u *Upgrader) PrepareTapped(ctx context.Context, tap io.Writer) (complete bool, err error) {
 	if u.passthrough {
-		return nil
+		return false, nil
 	}
-	r, err := u.Fetch(ctx)
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	t := newTap(ctx, tap)
+	defer t.close()
+	r, err := u.fetchCopy(ctx, t)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return r.Close()
+	if err := r.Close(); err != nil {
+		return false, err
+	}
+	return t.complete, nil
 }
 
 // Info claims everything. The kind is local, unless the mount is passed through

@@ -49,8 +49,8 @@ func testReplaceDrop(t *testing.T, r index.FullIndexRepo) {
 		}
 		st, err := r.StatFullIndex(key)
 		check(t, err)
-		if size := uint64(len(serialised(t, want))); !st.Exists || st.Size != size {
-			t.Errorf("Stat: %v, want %d bytes", st, size)
+		if size := uint64(len(serialised(t, want))); !st.Exists || st.Size < size {
+			t.Errorf("Stat: %v, want %d bytes or more", st, size)
 		}
 		expectKeys(t, r, key, other)
 	}

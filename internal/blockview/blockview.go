@@ -3,128 +3,159 @@
 package blockview
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"sync/atomic"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
 	carindex "github.com/ipld/go-car/v2/index"
-	"github.com/multiformats/go-multihash"
+	"github.com/multiformats/go-multicodec"
 
 	"github.com/filecoin-project/dagstore/internal/carfile"
+	"github.com/filecoin-project/dagstore/internal/fullindex"
 	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/internal/mapped"
 )
 
-// ErrHashMismatch is the error of a Get that verifies, for a block whose bytes
-// do not have the hash of its CID.
-var ErrHashMismatch = errors.New("block bytes do not match their hash")
-
-var errUndefined = errors.New("undefined cid")
-
 // Blocks are the blocks of a CAR. CIDs are compared by multihash, so that a
-// block is found under any codec. The methods are safe for concurrent use and
-// give fs.ErrClosed once the data is closed; they do not use the index after
-// they have returned, but for AllKeysChan.
+// block is found under any codec and version; the block of an identity CID is
+// in the CID. The methods are safe for concurrent use and give fs.ErrClosed
+// once the data is closed, which waits for those in progress.
 type Blocks struct {
 	data    *mapped.Data
-	idx     carindex.Index
 	payload carfile.Payload
+	idx     carindex.Index
+	full    *fullindex.Index // idx, if it is one of ours
+	codec   multicodec.Code  // of idx; 0 if unknown
 	verify  atomic.Bool
+
+	damaged  func(error) // may be nil
+	reported atomic.Bool // damaged has been called
 }
 
-// New returns the blocks of data, which idx indexes. Both stay the caller's.
-func New(data *mapped.Data, idx carindex.Index) (*Blocks, error) {
-	payload, err := carfile.Locate(data, data.Size())
+// New returns the blocks of data, which idx indexes. Both stay the caller's,
+// who keeps idx open until data is closed.
+//
+// Damaged, unless nil, is called once at most, by the first call that notices
+// that idx is damaged or not an index of data: with what is wrong, in the
+// goroutine of that call, when it holds nothing any more. Data that cannot be
+// read is not the fault of the index.
+func New(data *mapped.Data, idx carindex.Index, damaged func(error)) (*Blocks, error) {
+	payload, err := carfile.Find(data, data.Size())
 	if err != nil {
 		return nil, err
 	}
-	return &Blocks{data: data, idx: idx, payload: payload}, nil
+	data.Spread() // a blockstore is for many at once
+	b := &Blocks{data: data, payload: payload, idx: idx, damaged: damaged}
+	b.full, _ = fullindex.Of(idx)
+	b.codec = codecOf(idx)
+	return b, nil
 }
 
-// HashOnRead sets whether Get verifies that a block has the hash of its CID.
-// At first it does not.
+// codecOf returns 0 for an index that panics; others may have made it.
+func codecOf(idx carindex.Index) (codec multicodec.Code) {
+	_ = guard.Call(func() error {
+		codec = idx.Codec()
+		return nil
+	})
+	return codec
+}
+
+// HashOnRead sets whether Get, GetMany and View verify that a block has the
+// hash of its CID. At first they do not.
 func (b *Blocks) HashOnRead(enabled bool) { b.verify.Store(enabled) }
 
 // Has tells whether the CAR holds the block.
 func (b *Blocks) Has(ctx context.Context, c cid.Cid) (bool, error) {
-	_, err := b.find(ctx, c)
-	if ipld.IsNotFound(err) {
+	err := b.look(ctx, query{cid: c, reach: headReach}, func(place) error { return nil })
+	if err == errAbsent { //nolint:errorlint // look returns the bare value; most calls with an absent block come by here
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil, b.edge(c, err)
 }
 
 // GetSize returns the size of the block in bytes, or ipld.ErrNotFound.
 func (b *Blocks) GetSize(ctx context.Context, c cid.Cid) (int, error) {
-	found, err := b.find(ctx, c)
+	var size int64
+	err := b.look(ctx, query{cid: c, reach: headReach}, func(p place) error {
+		size = p.size
+		return nil
+	})
 	if err != nil {
-		return 0, err
+		return 0, b.edge(c, err)
 	}
-	return found.size(), nil
+	return int(min(size, math.MaxInt)), nil
 }
 
 // Get returns a copy of the block, or ipld.ErrNotFound.
-func (b *Blocks) Get(ctx context.Context, c cid.Cid) (_ blocks.Block, err error) {
-	defer guard.Recover(&err) // of a block that is longer than a slice can be
-	found, err := b.find(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	data := found.inline
-	if !found.isInline {
-		data = make([]byte, found.size())
-		if _, err := b.data.ReadAt(data, b.payload.Offset+found.section.DataOffset); err != nil {
-			return nil, b.edge(c, err)
-		}
-	}
-	if b.verify.Load() {
-		if err := checkHash(c, data); err != nil {
-			return nil, b.edge(c, err)
-		}
-	}
-	return blocks.NewBlockWithCid(data, c)
+func (b *Blocks) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
+	return b.get(ctx, query{cid: c, reach: blockReach})
 }
 
-// checkHash computes the hash of data anew.
-func checkHash(c cid.Cid, data []byte) (err error) {
+func (b *Blocks) get(ctx context.Context, q query) (blocks.Block, error) {
+	var data []byte
+	err := b.look(ctx, q, func(p place) (err error) {
+		if data, err = allocate(p.size); err != nil {
+			return err
+		}
+		return b.fill(data, p)
+	})
+	if err == nil && b.verify.Load() {
+		err = checkHash(q.cid, data)
+	}
+	if err != nil {
+		return nil, b.edge(q.cid, err)
+	}
+	return blocks.NewBlockWithCid(data, q.cid)
+}
+
+// allocate returns size bytes, or an error if a slice cannot be so long.
+func allocate(size int64) (p []byte, err error) {
 	defer guard.Recover(&err)
-	decoded, err := multihash.Decode(c.Hash())
-	if err != nil {
-		return err
-	}
-	sum, err := multihash.Sum(data, decoded.Code, decoded.Length)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(sum, c.Hash()) {
-		return ErrHashMismatch
-	}
-	return nil
+	return make([]byte, size), nil
 }
 
 // usable returns the reason why a call cannot begin or go on.
 func (b *Blocks) usable(ctx context.Context) error {
+	if b.closed() {
+		return fs.ErrClosed
+	}
+	return ctx.Err()
+}
+
+func (b *Blocks) closed() bool {
 	select {
 	case <-b.data.Done():
-		return fs.ErrClosed
+		return true
 	default:
-		return ctx.Err()
+		return false
 	}
 }
 
-// edge is the error that leaves the package. All errors of closed data are
-// fs.ErrClosed, however the read that Close cut off has put it.
+// edge is the error that leaves the package for err. All errors of closed data
+// are fs.ErrClosed, however the read that Close cut off has put it.
 func (b *Blocks) edge(c cid.Cid, err error) error {
-	select {
-	case <-b.data.Done():
+	switch {
+	case err == nil:
+		return nil
+	case b.closed():
 		return fs.ErrClosed
-	default:
-		return fmt.Errorf("block %s: %w", c, err)
+	case errors.Is(err, errAbsent):
+		return ipld.ErrNotFound{Cid: c}
+	case errors.Is(err, errUndefined), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return fmt.Errorf("block %s: %w", c, err)
+}
+
+// report tells the caller of New about the first damage of the index.
+func (b *Blocks) report(damage error) {
+	if b.damaged != nil && b.reported.CompareAndSwap(false, true) {
+		b.damaged(damage)
 	}
 }

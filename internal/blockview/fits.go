@@ -7,9 +7,11 @@ import (
 	"fmt"
 
 	carindex "github.com/ipld/go-car/v2/index"
+	"github.com/multiformats/go-multicodec"
 	"github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/internal/carfile"
+	"github.com/filecoin-project/dagstore/internal/fullindex"
 	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/internal/mapped"
 )
@@ -17,19 +19,26 @@ import (
 // ErrMismatch is the error of an index that is not one of the data.
 var ErrMismatch = errors.New("index does not fit the data")
 
-// Fits returns nil if the entries of idx that it looks at point at sections of
-// data with their multihash. It looks at up to samples entries, evenly spaced
-// with the first and the last among them. Of an index that cannot list its
-// entries it believes everything, if only data is a CAR. The error wraps
-// ErrMismatch if they do not fit, and is that of the read if data cannot be
-// read, or of ctx.
+// Fits returns nil if data is a CAR, and the entries of idx that it looks at
+// point at sections of data with their multihash. It looks at up to samples
+// entries, evenly spaced with the first and the last among them. An index of
+// ours costs no more than these; another is gone through as a whole, or
+// believed if it cannot list its entries. The error wraps ErrMismatch if they
+// do not fit, and is that of the read if data cannot be read, or of ctx.
 func Fits(ctx context.Context, data *mapped.Data, idx carindex.Index, samples int) error {
 	payload, err := carfile.Locate(data, data.Size())
 	if err != nil {
 		return mismatch(err)
 	}
+	if samples <= 0 {
+		return ctx.Err()
+	}
+	check := checker{data: data, payload: payload}
+	if full, ok := fullindex.Of(idx); ok {
+		return check.full(ctx, full, samples)
+	}
 	list, ok := idx.(carindex.IterableIndex)
-	if !ok || samples <= 0 {
+	if !ok {
 		return ctx.Err()
 	}
 	return guard.Call(func() error {
@@ -38,17 +47,56 @@ func Fits(ctx context.Context, data *mapped.Data, idx carindex.Index, samples in
 			return err
 		}
 		return sample(ctx, list, min(entries, int64(samples)), entries, func(mh multihash.Multihash, offset uint64) error {
-			section, err := carfile.SectionAt(data, payload, offset)
-			if err != nil {
-				return mismatch(err)
-			}
-			if !bytes.Equal(section.Cid.Hash(), mh) {
-				return fmt.Errorf("%w: another block lies at offset %d", ErrMismatch, offset)
-			}
-			return nil
+			return check.section(offset, func(s *carfile.Section) bool { return bytes.Equal(s.Multihash(), mh) })
 		})
 	})
 }
+
+// A checker looks at sections where an index says that they are.
+type checker struct {
+	data    *mapped.Data
+	payload carfile.Payload
+	head    carfile.Head
+}
+
+// full checks samples of the records, at least one, picked by their position.
+func (k *checker) full(ctx context.Context, full *fullindex.Index, samples int) error {
+	records := full.Len()
+	if records > k.payload.Size {
+		return errTooMany
+	}
+	picks := min(records, int64(samples))
+	for i := range picks {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r, err := full.Record(nth(i, picks, records))
+		if err != nil {
+			return mismatch(err)
+		}
+		err = k.section(r.Offset, func(s *carfile.Section) bool {
+			return bytes.Equal(s.Digest, r.Digest) &&
+				(s.Code == r.Code || full.Codec() == multicodec.CarIndexSorted)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (k *checker) section(offset uint64, is func(*carfile.Section) bool) error {
+	section, err := carfile.SectionAt(k.data, k.payload, offset, &k.head)
+	if err != nil {
+		return mismatch(err)
+	}
+	if !is(&section) {
+		return fmt.Errorf("%w: another block lies at offset %d", ErrMismatch, offset)
+	}
+	return nil
+}
+
+var errTooMany = fmt.Errorf("%w: more entries than the data has bytes", ErrMismatch)
 
 // count returns the number of entries, which are no more than the payload has
 // bytes.
@@ -57,7 +105,7 @@ func count(ctx context.Context, idx carindex.IterableIndex, payload carfile.Payl
 	err := idx.ForEach(func(multihash.Multihash, uint64) error {
 		entries++
 		if entries > payload.Size {
-			return fmt.Errorf("%w: more entries than the data has bytes", ErrMismatch)
+			return errTooMany
 		}
 		return ctx.Err()
 	})
@@ -71,7 +119,7 @@ func sample(ctx context.Context, idx carindex.IterableIndex, picks, entries int6
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		wanted := picked < picks && at == picked*(entries-1)/max(picks-1, 1)
+		wanted := picked < picks && at == nth(picked, picks, entries)
 		at++
 		if !wanted {
 			return nil
@@ -81,10 +129,13 @@ func sample(ctx context.Context, idx carindex.IterableIndex, picks, entries int6
 	})
 }
 
+// nth is the position of pick i of picks among entries.
+func nth(i, picks, entries int64) int64 { return i * (entries - 1) / max(picks-1, 1) }
+
 // mismatch adds ErrMismatch to the errors of wrong bytes, and leaves those of
 // reading them alone.
 func mismatch(err error) error {
-	if isDamage(err) {
+	if isDamage(err) || errors.Is(err, fullindex.ErrMalformed) {
 		return fmt.Errorf("%w: %w", ErrMismatch, err)
 	}
 	return err

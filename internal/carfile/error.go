@@ -12,6 +12,12 @@ var (
 	// ErrTruncated means that bytes begin a CAR and end too early; fetch them
 	// again. It is also an [io.ErrUnexpectedEOF].
 	ErrTruncated = fmt.Errorf("truncated car: %w", io.ErrUnexpectedEOF)
+	// ErrHashMismatch means that a block is not the one that its CID names.
+	ErrHashMismatch = errors.New("block does not match its hash")
+	// ErrUnknownHash means that a block cannot be verified, because its hash
+	// function is not registered with go-multihash. Register it there, or do not
+	// verify.
+	ErrUnknownHash = errors.New("unknown hash function")
 )
 
 // An Error says what is wrong with a CAR and where.
@@ -19,7 +25,7 @@ type Error struct {
 	Part   string // "header" or "section"
 	Offset int64  // of the part, in bytes: of a section in the payload, of a header in the file
 	Reason string
-	Err    error // ErrMalformed or ErrTruncated
+	Err    error // ErrMalformed, ErrTruncated, ErrHashMismatch or ErrUnknownHash
 }
 
 // Error returns all of it but the sentinel.
@@ -27,7 +33,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("car: %s at offset %d: %s", e.Part, e.Offset, e.Reason)
 }
 
-// Unwrap returns ErrMalformed or ErrTruncated.
+// Unwrap returns the sentinel.
 func (e *Error) Unwrap() error { return e.Err }
 
 func headerError(sentinel error, offset int64, format string, args ...any) error {
@@ -51,4 +57,21 @@ func readFull(r io.ReaderAt, buf []byte, offset int64) error {
 		return errShort
 	}
 	return fmt.Errorf("car: read at offset %d: %w", offset, err)
+}
+
+func readHeader(r io.ReaderAt, buf []byte, offset int64) error {
+	err := readFull(r, buf, offset)
+	if errors.Is(err, errShort) {
+		return headerError(ErrTruncated, offset, "%v", err)
+	}
+	return err
+}
+
+// readSection fills buf with bytes of the payload, which belong to a section.
+func readSection(r io.ReaderAt, buf []byte, p Payload, at, section int64) error {
+	err := readFull(r, buf, p.Offset+at)
+	if errors.Is(err, errShort) {
+		return sectionError(ErrTruncated, section, "%v", err)
+	}
+	return err
 }

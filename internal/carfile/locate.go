@@ -1,9 +1,10 @@
-// Package carfile finds the blocks in CARv1 and CARv2 files and indexes them.
+// Package carfile finds the blocks in CARv1 and CARv2 files.
 //
 // It is strict where go-car is lenient, because what it reads comes from
 // strangers: a section must lie in the payload, a CID in its section, and no
 // length is believed before it is checked. A file that was cut is refused
-// instead of indexed, and an index inside a CARv2 is never read.
+// instead of indexed, and an index inside a CARv2 is never read. limits.go lists
+// all that is refused.
 //
 // Readers may fail and even panic: both become errors.
 package carfile
@@ -20,20 +21,6 @@ import (
 	"github.com/filecoin-project/dagstore/internal/guard"
 )
 
-const (
-	// MaxHeader is the greatest length in bytes of a CARv1 header. It is go-car's.
-	MaxHeader = 32 << 20
-	// MaxCid is the greatest length in bytes of a CID. A longer one, which can
-	// only be an identity CID or nonsense, makes the CAR malformed.
-	MaxCid = 2 << 10
-
-	maxVarint    = varint.MaxLenUvarint63
-	v2HeaderSize = 40
-)
-
-// v2Pragma is what every CARv2 starts with: a CARv1 header of version 2.
-var v2Pragma = []byte("\x0a\xa1\x67version\x02")
-
 // A Payload is where the CARv1 lies in a file.
 type Payload struct {
 	Offset int64 // of its first byte in the file
@@ -41,61 +28,99 @@ type Payload struct {
 	Header int64 // length of the CARv1 header with its varint: where sections begin
 }
 
+const (
+	v2HeaderSize = 40
+	v2Start      = 11 + v2HeaderSize // of the pragma and the header of a CARv2
+)
+
+// v2Pragma is what every CARv2 starts with: a CARv1 header of version 2.
+var v2Pragma = []byte("\x0a\xa1\x67version\x02")
+
 // Locate finds the CARv1 in a file of size bytes, which is a CARv1 or a CARv2,
 // and checks its header. It reads nothing behind the header. Errors are an
 // [*Error] or the reader's own.
 func Locate(r io.ReaderAt, size int64) (p Payload, err error) {
 	defer guard.Recover(&err)
-	p = Payload{Size: size}
-	if size >= int64(len(v2Pragma)) {
-		pragma := make([]byte, len(v2Pragma))
-		if err := readHeader(r, pragma, 0); err != nil {
-			return Payload{}, err
-		}
-		if bytes.Equal(pragma, v2Pragma) {
-			if p, err = locateV2(r, size); err != nil {
-				return Payload{}, err
-			}
-		}
+	p, err = find(r, size)
+	if err != nil {
+		return Payload{}, err
 	}
-	if p.Header, err = v1Header(r, p); err != nil {
+	header := make([]byte, p.Header)
+	if err := readHeader(r, header, p.Offset); err != nil {
+		return Payload{}, err
+	}
+	if err := checkHeader(header, p.Offset); err != nil {
 		return Payload{}, err
 	}
 	return p, nil
 }
 
-// locateV2 reads the header of a CARv2. The index offset in it is nobody's business.
-func locateV2(r io.ReaderAt, size int64) (Payload, error) {
-	start := int64(len(v2Pragma))
-	if size < start+v2HeaderSize {
-		return Payload{}, headerError(ErrTruncated, start, "the file ends in the CARv2 header")
-	}
-	var h [v2HeaderSize]byte
-	if err := readHeader(r, h[:], start); err != nil {
+// Find is Locate for a file that passed it before: the header of the CARv1 is
+// neither read nor checked, but for its length. It reads twice at most, some
+// dozens of bytes.
+func Find(r io.ReaderAt, size int64) (p Payload, err error) {
+	defer guard.Recover(&err)
+	return find(r, size)
+}
+
+func find(r io.ReaderAt, size int64) (Payload, error) {
+	var buf [v2Start + maxVarint]byte
+	start := buf[:max(0, min(int64(len(buf)), size))]
+	if err := readHeader(r, start, 0); err != nil {
 		return Payload{}, err
 	}
+	p := Payload{Size: size}
+	length := start[:min(maxVarint, len(start))]
+	if bytes.HasPrefix(start, v2Pragma) {
+		var err error
+		if p, err = parseV2(start, size); err != nil {
+			return Payload{}, err
+		}
+		length = buf[:min(maxVarint, p.Size)]
+		if err := readHeader(r, length, p.Offset); err != nil {
+			return Payload{}, err
+		}
+	}
+	var err error
+	if p.Header, err = parseHeaderSize(length, p); err != nil {
+		return Payload{}, err
+	}
+	return p, nil
+}
+
+// parseV2 returns the payload of a CARv2 of size bytes that begins with start:
+// v2Start bytes or all that there are. The index offset is nobody's business.
+func parseV2(start []byte, size int64) (Payload, error) {
+	at := int64(len(v2Pragma))
+	if len(start) < v2Start {
+		return Payload{}, headerError(ErrTruncated, at, "the file ends in the CARv2 header")
+	}
+	h := start[at:]
 	offset, length := binary.LittleEndian.Uint64(h[16:]), binary.LittleEndian.Uint64(h[24:])
 	switch {
-	case offset < uint64(start+v2HeaderSize):
-		return Payload{}, headerError(ErrMalformed, start, "data offset %d lies in the CARv2 header", offset)
+	case offset < v2Start:
+		return Payload{}, headerError(ErrMalformed, at, "data offset %d lies in the CARv2 header", offset)
 	case length == 0:
-		return Payload{}, headerError(ErrMalformed, start, "no data")
+		return Payload{}, headerError(ErrMalformed, at, "no data")
 	case offset > uint64(size) || length > uint64(size)-offset:
-		return Payload{}, headerError(ErrTruncated, start,
-			"%d bytes of data at offset %d do not fit into the file of %d bytes", length, offset, size)
+		return Payload{}, truncatedData(offset, length, size)
 	}
 	return Payload{Offset: int64(offset), Size: int64(length)}, nil
 }
 
-// v1Header checks the header at the start of the payload and returns its
-// length. The length is what the varint says: re-encoding the header, as
+// truncatedData returns the error of a CARv2 of size bytes that has not all the
+// data of which its header tells.
+func truncatedData(offset, length uint64, size int64) error {
+	return headerError(ErrTruncated, int64(len(v2Pragma)),
+		"%d bytes of data at offset %d do not fit into the file of %d bytes", length, offset, size)
+}
+
+// parseHeaderSize returns the length of the CARv1 header, varint included, whose
+// first bytes are head. It is what the varint says: re-encoding the header, as
 // go-car does, moves all sections when the encoding is not canonical.
-func v1Header(r io.ReaderAt, p Payload) (int64, error) {
-	head := make([]byte, max(0, min(maxVarint, p.Size)))
-	if err := readHeader(r, head, p.Offset); err != nil {
-		return 0, err
-	}
+func parseHeaderSize(head []byte, p Payload) (int64, error) {
 	n, width, err := varint.FromUvarint(head)
+	left := p.Size - int64(width)
 	switch {
 	case errors.Is(err, varint.ErrUnderflow):
 		return 0, headerError(ErrTruncated, p.Offset, "no length")
@@ -103,27 +128,20 @@ func v1Header(r io.ReaderAt, p Payload) (int64, error) {
 		return 0, headerError(ErrMalformed, p.Offset, "length: %v", err)
 	case n == 0 || n > MaxHeader:
 		return 0, headerError(ErrMalformed, p.Offset, "%d bytes long, allowed are 1 to %d", n, MaxHeader)
-	case int64(n) > p.Size-int64(width):
-		return 0, headerError(ErrTruncated, p.Offset, "%d bytes long, only %d are left", n, p.Size-int64(width))
+	case int64(n) > left:
+		return 0, headerError(ErrTruncated, p.Offset, "%d bytes long, only %d are left", n, left)
 	}
-	header := make([]byte, width+int(n))
-	if err := readHeader(r, header, p.Offset); err != nil {
-		return 0, err
-	}
-	version, err := car.ReadVersion(bytes.NewReader(header), car.MaxAllowedHeaderSize(MaxHeader))
-	if err != nil {
-		return 0, headerError(ErrMalformed, p.Offset, "%v", err)
-	}
-	if version != 1 {
-		return 0, headerError(ErrMalformed, p.Offset, "version %d where 1 is expected", version)
-	}
-	return int64(len(header)), nil
+	return int64(width) + int64(n), nil
 }
 
-func readHeader(r io.ReaderAt, buf []byte, offset int64) error {
-	err := readFull(r, buf, offset)
-	if errors.Is(err, errShort) {
-		return headerError(ErrTruncated, offset, "%v", err)
+// checkHeader checks the header of a CARv1, which lies at offset in the file.
+func checkHeader(header []byte, offset int64) error {
+	version, err := car.ReadVersion(bytes.NewReader(header), car.MaxAllowedHeaderSize(MaxHeader))
+	if err != nil {
+		return headerError(ErrMalformed, offset, "%v", err)
 	}
-	return err
+	if version != 1 {
+		return headerError(ErrMalformed, offset, "version %d where 1 is expected", version)
+	}
+	return nil
 }

@@ -31,6 +31,18 @@ func Blocks(n, size int, seed uint64) []Block {
 	return blocks
 }
 
+// BigBlocks is Blocks for data of megabytes: other bytes, made faster.
+func BigBlocks(n, size int, seed uint64) []Block {
+	r := rand.NewChaCha8([32]byte{byte(seed)})
+	blocks := make([]Block, n)
+	for i := range blocks {
+		data := make([]byte, size)
+		_, _ = r.Read(data) // it never fails
+		blocks[i] = Raw(data)
+	}
+	return blocks
+}
+
 // Bytes returns n random bytes.
 func Bytes(r *rand.Rand, n int) []byte {
 	b := make([]byte, n)

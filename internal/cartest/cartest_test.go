@@ -59,3 +59,10 @@ func TestUnknownHashIsAMistakeOfTheTest(t *testing.T) {
 	require.Panics(t, func() { Hashed(nil, 0x7fffff, -1) })
 	require.Equal(t, byte(0x7f), Cid(0x7f, []byte{1}).Bytes()[2])
 }
+
+func TestBigBlocksAreTrueAndRepeatable(t *testing.T) {
+	blocks := BigBlocks(2, 1<<20, 3)
+	require.Equal(t, blocks, BigBlocks(2, 1<<20, 3))
+	require.NotEqual(t, blocks[0], blocks[1])
+	require.Equal(t, Raw(blocks[1].Data), blocks[1])
+}

@@ -1,17 +1,61 @@
 package fullindex
 
 import (
-	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+
+	"github.com/multiformats/go-multicodec"
+	"github.com/multiformats/go-varint"
 )
 
-// A parser goes through the bytes of an index. After its first error it reads
+// maxWidth is the width of a record with the longest digest that go-multihash
+// and go-cid accept.
+const maxWidth = 32<<20 + OffsetSize
+
+// The least sizes of a bucket and of a code's buckets, in bytes: with one record.
+const (
+	minBucket = 4 + 8 + OffsetSize
+	minCode   = 8 + 4 + minBucket
+)
+
+// A bucket is where the records of one code and one width are.
+type bucket struct {
+	code  uint64
+	width int   // of a record, in bytes
+	at    int64 // of the first record, in the file
+	count int64 // records
+	first int64 // how many records are in the buckets before
+}
+
+// parse reads the headers of the index at the beginning of a file of size bytes.
+func parse(r io.ReaderAt, size int64) (*Index, error) {
+	p := &parser{r: r, size: size, x: &Index{}}
+	switch p.x.codec = p.codec(); p.x.codec {
+	case multicodec.CarIndexSorted:
+		p.widths(0)
+	case multicodec.CarMultihashIndexSorted:
+		p.codes()
+	default:
+		p.fail("codec 0x%x is not one of an index that can be looked up in", uint64(p.x.codec))
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	p.x.size = p.at
+	return p.x, nil
+}
+
+// A parser goes through the headers of an index. After its first error it reads
 // nothing any more.
 type parser struct {
-	b   []byte
-	at  int
-	err error
+	r    io.ReaderAt
+	size int64
+	at   int64
+	err  error
+	x    *Index
+	buf  [8]byte
 }
 
 func (p *parser) fail(format string, args ...any) {
@@ -20,110 +64,101 @@ func (p *parser) fail(format string, args ...any) {
 	}
 }
 
-// take returns the next n bytes, or nil if there are fewer.
-func (p *parser) take(n uint64) []byte {
+// take reads the next n bytes, at most 8. They are zeros after an error.
+func (p *parser) take(n int) []byte {
+	b := p.buf[:n]
+	if p.err == nil && int64(n) > p.size-p.at {
+		p.fail("%d bytes wanted, %d left", n, p.size-p.at)
+	}
+	if p.err == nil {
+		if got, err := p.r.ReadAt(b, p.at); got < n {
+			p.unread(err)
+		}
+	}
 	if p.err != nil {
-		return nil
+		clear(b)
+		return b
 	}
-	if n > uint64(len(p.b)-p.at) {
-		p.fail("%d bytes wanted, %d left", n, len(p.b)-p.at)
-		return nil
-	}
-	b := p.b[p.at : p.at+int(n)]
-	p.at += int(n)
+	p.at += int64(n)
 	return b
 }
 
-func (p *parser) uint32() uint32 {
-	if b := p.take(4); b != nil {
-		return binary.LittleEndian.Uint32(b)
+// unread notes the error of a read that found less than the size promised.
+func (p *parser) unread(err error) {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%w: offset %d: %w", ErrMalformed, p.at, io.ErrUnexpectedEOF)
 	}
-	return 0
+	p.err = err
 }
 
-func (p *parser) uint64() uint64 {
-	if b := p.take(8); b != nil {
-		return binary.LittleEndian.Uint64(b)
+func (p *parser) uint32() uint32 { return binary.LittleEndian.Uint32(p.take(4)) }
+func (p *parser) uint64() uint64 { return binary.LittleEndian.Uint64(p.take(8)) }
+
+// codec reads the codec in front. All that are known have two bytes.
+func (p *parser) codec() multicodec.Code {
+	code, n, err := varint.FromUvarint(p.take(2))
+	if err != nil || n != 2 {
+		p.fail("no codec of an index")
 	}
-	return 0
+	p.x.head = p.at
+	return multicodec.Code(code)
 }
 
 // count reads a number of parts of at least size bytes each. Since no
 // allocation is made by it, it needs only be plausible.
-func (p *parser) count(size int) int {
-	n := p.uint32()
-	if uint64(n)*uint64(size) > uint64(len(p.b)-p.at) {
-		p.fail("%d parts in %d bytes", n, len(p.b)-p.at)
+func (p *parser) count(size int64) int64 {
+	n := int64(p.uint32())
+	if n*size > p.size-p.at {
+		p.fail("%d parts in %d bytes", n, p.size-p.at)
 		return 0
 	}
-	return int(n)
+	return n
 }
-
-// The least sizes of a bucket and of a code's buckets, in bytes: with one record.
-const (
-	minBucket = 4 + 8 + offsetSize
-	minCode   = 8 + 4 + minBucket
-)
 
 // codes reads the codes with their buckets.
-func (p *parser) codes() []codeSet {
-	var sets []codeSet
-	for n := p.count(minCode); n > 0 && p.err == nil; n-- {
+func (p *parser) codes() {
+	for n, last := p.count(minCode), uint64(0); n > 0 && p.err == nil; n-- {
 		code := p.uint64()
-		if k := len(sets); k > 0 && code <= sets[k-1].code {
-			p.fail("code 0x%x follows code 0x%x", code, sets[k-1].code)
+		if len(p.x.buckets) > 0 && code <= last {
+			p.fail("code 0x%x follows code 0x%x", code, last)
 		}
-		set := p.widths()
-		if len(set) == 0 {
+		last = code
+		if p.widths(code) == 0 {
 			p.fail("code 0x%x without records", code)
 		}
-		sets = append(sets, codeSet{code: code, buckets: set})
 	}
-	return sets
 }
 
-// widths reads the buckets of all widths.
-func (p *parser) widths() buckets {
-	var set buckets
-	for n := p.count(minBucket); n > 0 && p.err == nil; n-- {
+// widths reads the buckets of a code and returns how many there are.
+func (p *parser) widths(code uint64) int64 {
+	buckets := p.count(minBucket)
+	for n, last := buckets, 0; n > 0 && p.err == nil; n-- {
 		width := p.uint32()
-		if width < offsetSize || width > maxWidth {
+		if width < OffsetSize || width > maxWidth {
 			p.fail("record of %d bytes", width)
-			return nil
+			break
 		}
-		if k := len(set); k > 0 && int(width) <= set[k-1].width {
-			p.fail("width %d follows width %d", width, set[k-1].width)
+		if int(width) <= last {
+			p.fail("width %d follows width %d", width, last)
 		}
-		set = append(set, p.bucket(int(width)))
+		last = int(width)
+		p.bucket(code, last)
 	}
-	return set
+	return buckets
 }
 
-// bucket reads the records of one width. An empty bucket is refused, which
-// nobody writes, and so are records out of order: so looks a file whose end has
-// never reached the disk.
-func (p *parser) bucket(width int) bucket {
+// bucket passes over the records of one width. An empty bucket is refused, which
+// nobody writes.
+func (p *parser) bucket(code uint64, width int) {
 	length := p.uint64()
-	if length == 0 || length%uint64(width) != 0 {
-		p.fail("%d bytes of records of %d bytes", length, width)
+	if length == 0 || length%uint64(width) != 0 || length > uint64(p.size-p.at) {
+		p.fail("%d bytes of records of %d bytes, where %d are left", length, width, p.size-p.at)
 	}
-	k := bucket{width: width, records: p.take(length)}
-	n := k.count()
-	for i := 0; i < n && p.err == nil; i++ {
-		if i > 0 && bytes.Compare(k.digest(i-1), k.digest(i)) > 0 {
-			p.fail("record %d of %d is out of order", i, n)
-		}
-		if k.endsInZeros(i) {
-			p.fail("record %d of %d ends in zeros", i, n)
-		}
+	if p.err != nil {
+		return
 	}
-	return k
-}
-
-// endsInZeros tells whether a record lacks its offset and the end of its digest.
-// No section is at offset 0, where a CAR has its header. A digest may end in a
-// zero, hence both.
-func (k bucket) endsInZeros(i int) bool {
-	digest := k.digest(i)
-	return len(digest) > 0 && digest[len(digest)-1] == 0 && k.offset(i) == 0
+	b := bucket{code: code, width: width, at: p.at, count: int64(length) / int64(width), first: p.x.records}
+	p.x.buckets = append(p.x.buckets, b)
+	p.x.records += b.count
+	p.at += int64(length)
 }

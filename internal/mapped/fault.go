@@ -9,10 +9,11 @@ import (
 
 var errTruncated = fmt.Errorf("data was truncated under its mapping: %w", io.ErrUnexpectedEOF)
 
-// copyMapped copies the first bytes of mapping to p, which is no longer. The
-// pages of a file that was truncated fault; that is an error, whereas a fault
-// anywhere else stays a panic.
-func copyMapped(p, mapping []byte) (n int, err error) {
+// Faultless calls use and returns its error. The pages of a file that was
+// truncated fault: if that happens inside one of the mappings, it is an error
+// that wraps io.ErrUnexpectedEOF. A fault anywhere else, and any other panic,
+// goes on. It allocates nothing, and keeps nothing.
+func Faultless(use func() error, mappings ...[]byte) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		v := recover()
@@ -20,15 +21,32 @@ func copyMapped(p, mapping []byte) (n int, err error) {
 			return
 		}
 		fault, ok := v.(interface{ Addr() uintptr })
-		if !ok || !contains(mapping, fault.Addr()) {
+		if !ok || !contain(mappings, fault.Addr()) {
 			panic(v)
 		}
-		n, err = 0, errTruncated
+		err = errTruncated
 	}()
-	return copy(p, mapping), nil
+	return use()
 }
 
-func contains(mapping []byte, addr uintptr) bool {
-	start := uintptr(unsafe.Pointer(unsafe.SliceData(mapping)))
-	return addr >= start && addr-start < uintptr(len(mapping))
+func contain(mappings [][]byte, addr uintptr) bool {
+	for _, m := range mappings {
+		start := uintptr(unsafe.Pointer(unsafe.SliceData(m)))
+		if addr >= start && addr-start < uintptr(len(m)) {
+			return true
+		}
+	}
+	return false
+}
+
+// copyMapped copies the first bytes of mapping to p, which is no longer.
+func copyMapped(p, mapping []byte) (n int, err error) {
+	err = Faultless(func() error {
+		n = copy(p, mapping)
+		return nil
+	}, mapping)
+	if err != nil {
+		n = 0
+	}
+	return n, err
 }

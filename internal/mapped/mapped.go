@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/filecoin-project/dagstore/internal/guard"
 )
@@ -27,14 +28,14 @@ type Source interface {
 type Data struct {
 	src  Source
 	size int64
-	done chan struct{} // closed when Close begins
-	idle chan struct{} // closed when Close has begun and no read is in progress
+	gate gate
 
-	mu      sync.Mutex
-	reads   int // in progress
-	closed  bool
-	tried   bool   // Map has been called
-	mapping []byte // the first bytes of src, or nil
+	isMapped   atomic.Bool // mapping is set, for ever
+	isDetached atomic.Bool // src is closed, and mapping is all there is
+
+	mu      sync.Mutex // guards what follows until isMapped; makes Map, Detach and Close follow each other
+	tried   bool       // Map has been called
+	mapping []byte     // the first bytes of src, or nil
 }
 
 // Open returns the bytes of src, which belongs to the Data if Open succeeds
@@ -49,7 +50,7 @@ func Open(src Source) (*Data, error) {
 	if err != nil {
 		return nil, fmt.Errorf("size of the data: %w", err)
 	}
-	return &Data{src: src, size: size, done: make(chan struct{}), idle: make(chan struct{})}, nil
+	return &Data{src: src, size: size, gate: newGate()}, nil
 }
 
 // sizeOf asks Stat where that gives the size, else looks where the end is.
@@ -87,17 +88,62 @@ func checkSize(size int64) (int64, error) {
 func (d *Data) Size() int64 { return d.size }
 
 // Done returns a channel that is closed when Close begins.
-func (d *Data) Done() <-chan struct{} { return d.done }
+func (d *Data) Done() <-chan struct{} { return d.gate.done }
+
+// Enter begins a read of the Mapping, which Leave ends. Close waits for it. The
+// error is fs.ErrClosed once Close has begun.
+func (d *Data) Enter() (Pass, error) {
+	p, ok := d.gate.enter()
+	if !ok {
+		return 0, fs.ErrClosed
+	}
+	return p, nil
+}
+
+// Leave ends the read that got p from Enter.
+func (d *Data) Leave(p Pass) { d.gate.leave(p) }
+
+// Spread prepares the Data for many concurrent readers: it takes half a kilobyte,
+// and spares them waiting for each other's cores.
+func (d *Data) Spread() { d.gate.spread() }
+
+// Mapping returns all bytes if they are mapped into memory, and otherwise nil. It
+// is to be read between Enter and Leave only, through Faultless, and with
+// Reaches in mind.
+func (d *Data) Mapping() []byte {
+	if d.isMapped.Load() {
+		return d.mapping
+	}
+	return nil
+}
+
+// Reaches returns an error if the file is shorter than end by now. It is to be
+// asked when bytes up to end, read from the Mapping, end in a zero: past the end
+// of a file that was truncated pages fault, but the rest of its last page reads
+// as zeros.
+func (d *Data) Reaches(end int64) error {
+	if d.isDetached.Load() {
+		return nil
+	}
+	size, err := sizeOf(d.src)
+	if err != nil {
+		return fmt.Errorf("size of the data: %w", err)
+	}
+	if size < end {
+		return errTruncated
+	}
+	return nil
+}
 
 // ReadAt implements io.ReaderAt. It gives fs.ErrClosed once Close has begun,
 // and an error that wraps io.ErrUnexpectedEOF where the source has become
 // shorter than Size.
 func (d *Data) ReadAt(p []byte, off int64) (int, error) {
-	mapping, err := d.enter()
+	pass, err := d.Enter()
 	if err != nil {
 		return 0, err
 	}
-	defer d.leave()
+	defer d.Leave(pass)
 
 	if off < 0 {
 		return 0, fmt.Errorf("read at negative offset %d", off)
@@ -110,7 +156,7 @@ func (d *Data) ReadAt(p []byte, off int64) (int, error) {
 	}
 	want := p[:min(int64(len(p)), d.size-off)]
 	var n int
-	if mapping != nil {
+	if mapping := d.Mapping(); mapping != nil {
 		n, err = d.readMapped(mapping, want, off)
 	} else {
 		n, err = readSource(d.src, want, off)
@@ -121,21 +167,14 @@ func (d *Data) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// readMapped fills p, which lies inside the data, or returns an error. Past the
-// end of a file that was truncated pages fault, but the rest of its last page
-// reads as zeros: only bytes that end in a zero can be such, and only for them
-// is the size looked up.
+// readMapped fills p, which lies inside the data, or returns an error.
 func (d *Data) readMapped(mapping, p []byte, off int64) (int, error) {
 	n, err := copyMapped(p, mapping[off:])
-	if err != nil || p[len(p)-1] != 0 {
-		return n, err
+	if err == nil && p[len(p)-1] == 0 {
+		err = d.Reaches(off + int64(len(p)))
 	}
-	size, err := sizeOf(d.src)
 	if err != nil {
-		return 0, fmt.Errorf("size of the data: %w", err)
-	}
-	if size < off+int64(len(p)) {
-		return 0, errTruncated
+		return 0, err
 	}
 	return n, nil
 }
@@ -160,11 +199,12 @@ func readSource(src io.ReaderAt, p []byte, off int64) (n int, err error) {
 // Map maps the data into memory if it is a regular *os.File and the system
 // can; other data is read as before, which is no error. Only the first call
 // does anything. The error is fs.ErrClosed after Close. Types that merely embed
-// an *os.File are not mapped: their ReadAt may give other bytes.
+// an *os.File are not mapped: their ReadAt may give other bytes. At most 30,000
+// files are mapped at once, in the whole process.
 func (d *Data) Map() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	if d.gate.closed.Load() {
 		return fs.ErrClosed
 	}
 	if d.tried {
@@ -173,50 +213,38 @@ func (d *Data) Map() error {
 	d.tried = true
 	if file, ok := d.src.(*os.File); ok {
 		d.mapping = mapFile(file, d.size)
+		d.isMapped.Store(d.mapping != nil)
 	}
 	return nil
+}
+
+// Detach closes the source if the data is mapped, and returns the error of that.
+// From then on it is not noticed that the file was truncated in its last page:
+// it is for files that nobody truncates.
+func (d *Data) Detach() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.isMapped.Load() || d.gate.closed.Load() || d.isDetached.Swap(true) {
+		return nil
+	}
+	return guard.Call(d.src.Close)
 }
 
 // Close makes all further reads fail, waits for those in progress, then unmaps
 // the data and closes the source, whose error it returns. Any other call,
 // beside the first or later, returns nil at once.
 func (d *Data) Close() error {
-	d.mu.Lock()
-	if d.closed {
-		d.mu.Unlock()
+	if !d.gate.close() {
 		return nil
 	}
-	d.closed = true
-	close(d.done)
-	if d.reads == 0 {
-		close(d.idle)
-	}
-	d.mu.Unlock()
-
-	<-d.idle
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.mapping != nil {
 		unmap(d.mapping)
 		d.mapping = nil
 	}
+	if d.isDetached.Load() {
+		return nil
+	}
 	return guard.Call(d.src.Close)
-}
-
-// enter begins a read, which leave ends, and returns the mapping.
-func (d *Data) enter() ([]byte, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return nil, fs.ErrClosed
-	}
-	d.reads++
-	return d.mapping, nil
-}
-
-func (d *Data) leave() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reads--
-	if d.closed && d.reads == 0 {
-		close(d.idle)
-	}
 }

@@ -41,7 +41,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) { return r.data.ReadAt
 // Seek implements io.Seeker. Positions past the end are allowed.
 func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 	select {
-	case <-r.data.done:
+	case <-r.data.Done():
 		return 0, fs.ErrClosed
 	default:
 	}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package blockview
+
+const raceDetector = false

@@ -1,0 +1,132 @@
+package indexbuild_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+	carindex "github.com/ipld/go-car/v2/index"
+	"github.com/multiformats/go-multicodec"
+	"github.com/multiformats/go-multihash"
+	"github.com/stretchr/testify/require"
+
+	"github.com/filecoin-project/dagstore/internal/indexbuild"
+)
+
+// small are limits with which a hundred records are many.
+var small = indexbuild.Limits{Minimum: 20 << 10, Block: 512, Buffer: 1 << 10, Runs: 3}
+
+// A record is an argument of Add.
+type record struct {
+	code   uint64
+	digest []byte
+	offset uint64
+}
+
+// goCar returns the index that go-car writes, with copies of a digest put in
+// the order of their offsets: go-car leaves it open.
+func goCar(t testing.TB, records []record) []byte {
+	idx, err := carindex.New(multicodec.CarMultihashIndexSorted)
+	require.NoError(t, err)
+	var all []carindex.Record
+	for _, r := range records {
+		mh, err := multihash.Encode(r.digest, r.code)
+		require.NoError(t, err)
+		all = append(all, carindex.Record{Cid: cid.NewCidV1(cid.Raw, mh), Offset: r.offset})
+	}
+	require.NoError(t, idx.Load(all))
+	var out bytes.Buffer
+	_, err = carindex.WriteTo(idx, &out)
+	require.NoError(t, err)
+	orderCopies(out.Bytes())
+	return out.Bytes()
+}
+
+// orderCopies puts the copies of each digest of an index in the order of their offsets.
+func orderCopies(index []byte) {
+	le := binary.LittleEndian
+	codes := le.Uint32(index[2:])
+	at := 6
+	for range codes {
+		widths := le.Uint32(index[at+8:])
+		at += 12
+		for range widths {
+			width, length := int(le.Uint32(index[at:])), int(le.Uint64(index[at+4:]))
+			at += 12
+			records := slices.Collect(slices.Chunk(bytes.Clone(index[at:at+length]), width))
+			slices.SortStableFunc(records, func(a, b []byte) int {
+				return cmp.Or(bytes.Compare(a[:width-8], b[:width-8]), cmp.Compare(le.Uint64(a[width-8:]), le.Uint64(b[width-8:])))
+			})
+			copy(index[at:], bytes.Join(records, nil))
+			at += length
+		}
+	}
+}
+
+// build adds the records to b.
+func build(t testing.TB, b *indexbuild.Builder, records []record) {
+	for _, r := range records {
+		require.NoError(t, b.Add(r.code, r.digest, r.offset))
+	}
+}
+
+// written returns the index of b.
+func written(t testing.TB, b *indexbuild.Builder) []byte {
+	var out bytes.Buffer
+	require.NoError(t, b.WriteTo(context.Background(), &out))
+	return out.Bytes()
+}
+
+// random returns n records of a random number of shapes, with random, similar
+// or equal digests, in random or ascending order.
+func random(r *rand.Rand, n int) []record {
+	type kind struct {
+		code            uint64
+		length, entropy int // bytes of the digest that differ
+		prefix          int // bytes in common
+	}
+	var kinds []kind
+	most := []int{1, 3, 20, n + 1}[r.IntN(4)]
+	for range 1 + r.IntN(most) {
+		k := kind{code: []uint64{0, 0x12, 0xb220, r.Uint64N(1 << 7), r.Uint64() >> 1}[r.IntN(5)]}
+		k.length = []int{0, r.IntN(8), 32, r.IntN(130), 600 * r.IntN(2)}[r.IntN(5)]
+		k.prefix = r.IntN(k.length + 1)
+		k.entropy = min(k.length, []int{0, 1, 2, k.length}[r.IntN(4)])
+		if r.IntN(2) == 0 {
+			k.prefix = 0
+		}
+		kinds = append(kinds, k)
+	}
+	records := make([]record, n)
+	for i := range records {
+		k := kinds[r.IntN(1+r.IntN(len(kinds)))]
+		d := make([]byte, k.length)
+		for j := k.prefix; j < min(k.length, k.prefix+k.entropy); j++ {
+			d[j] = byte(r.Uint32())
+		}
+		records[i] = record{k.code, d, uint64(i) * 100}
+	}
+	switch r.IntN(3) {
+	case 0:
+		r.Shuffle(n, func(i, j int) { records[i], records[j] = records[j], records[i] })
+	case 1:
+		for i := range records {
+			records[i].offset = r.Uint64() >> (8 * r.IntN(8))
+		}
+	}
+	return records
+}
+
+// requireEmpty fails if there is a file in the folder.
+func requireEmpty(t testing.TB, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}

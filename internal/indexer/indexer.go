@@ -1,0 +1,125 @@
+// Package indexer makes full indices of CARs. It gives what the scanner finds
+// (internal/carfile) to what sorts and writes it (internal/indexbuild).
+package indexer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/ipfs/go-cid"
+	carindex "github.com/ipld/go-car/v2/index"
+
+	"github.com/filecoin-project/dagstore/internal/carfile"
+	"github.com/filecoin-project/dagstore/internal/files"
+	"github.com/filecoin-project/dagstore/internal/fullindex"
+	"github.com/filecoin-project/dagstore/internal/guard"
+	"github.com/filecoin-project/dagstore/internal/indexbuild"
+)
+
+// Options say how indices are made. The zero value keeps all in memory.
+type Options struct {
+	// FS and Dir are where records are put aside that do not fit into Budget.
+	FS     files.FS
+	Dir    string
+	Budget *indexbuild.Budget // nil: no bound, and nothing is put aside
+
+	Verify   int                    // goroutines that compare blocks with their hashes; 0: no comparing
+	Progress func(carfile.Progress) // may be nil
+}
+
+// An Indexer makes one index. It is fed with one CAR, by Scan or through Stream,
+// or record by record; then the index is had from WriteTo or InMemory. It is used
+// by one goroutine at a time, and closed in the end.
+type Indexer struct {
+	builder *indexbuild.Builder
+	options Options
+}
+
+// New returns an Indexer that has no records yet.
+func New(o Options) *Indexer {
+	if o.Budget == nil {
+		o.Budget = indexbuild.NewBudget(math.MaxInt64)
+	}
+	return &Indexer{builder: indexbuild.New(o.FS, o.Dir, o.Budget), options: o}
+}
+
+// Scan adds the sections of a file of size bytes, identity CIDs too. An index
+// inside a CARv2 is never read: anyone can write anything there. The errors are
+// those of [carfile.Scan].
+func (x *Indexer) Scan(ctx context.Context, r io.ReaderAt, size int64) error {
+	o := carfile.Options{Verify: x.options.Verify, Progress: x.options.Progress}
+	return carfile.Scan(ctx, r, size, o, x.addSection)
+}
+
+// Stream returns what adds the sections of the file that is written to it. No
+// block is verified.
+func (x *Indexer) Stream() *carfile.Stream {
+	return carfile.NewStream(x.options.Progress, x.addSection)
+}
+
+func (x *Indexer) addSection(s *carfile.Section) error {
+	return x.builder.Add(s.Code, s.Digest, uint64(s.Offset))
+}
+
+// ScanIndexed adds those sections of a file of size bytes that idx finds: for
+// whose CIDs it gives their offsets.
+func (x *Indexer) ScanIndexed(ctx context.Context, r io.ReaderAt, size int64, idx carindex.Index) error {
+	o := carfile.Options{Progress: x.options.Progress}
+	return carfile.Scan(ctx, r, size, o, func(s *carfile.Section) error {
+		_, c, err := cid.CidFromBytes(s.Cid)
+		if err != nil {
+			return err
+		}
+		found := false
+		err = idx.GetAll(c, func(offset uint64) bool {
+			found = found || offset == uint64(s.Offset)
+			return !found
+		})
+		if found {
+			return x.addSection(s)
+		}
+		if err != nil && !errors.Is(err, carindex.ErrNotFound) {
+			return fmt.Errorf("index: %w", err)
+		}
+		return nil
+	})
+}
+
+// Add adds one record: the offset is that of a section in the CARv1 payload.
+func (x *Indexer) Add(code uint64, digest []byte, offset uint64) error {
+	return x.builder.Add(code, digest, offset)
+}
+
+// WriteTo writes the index as go-car's index.WriteTo does: codec 0x0401, in the
+// order of code, digest length, digest, offset.
+func (x *Indexer) WriteTo(ctx context.Context, w io.Writer) error {
+	return x.builder.WriteTo(ctx, w)
+}
+
+// InMemory returns the index. It stays usable after Close.
+func (x *Indexer) InMemory(ctx context.Context) (_ *fullindex.Index, err error) {
+	defer guard.Recover(&err) // bytes.Buffer panics when it is too large
+	var b bytes.Buffer
+	if err := x.builder.WriteTo(ctx, &b); err != nil {
+		return nil, err
+	}
+	return fullindex.FromBytes(b.Bytes())
+}
+
+// Close gives back what the Indexer holds.
+func (x *Indexer) Close() error { return x.builder.Close() }
+
+// Memory returns the index of a file of size bytes, made and kept in memory: 40
+// bytes for each block with a sha2-256 CID.
+func Memory(ctx context.Context, r io.ReaderAt, size int64) (*fullindex.Index, error) {
+	x := New(Options{})
+	defer func() { _ = x.Close() }() // it has no files
+	if err := x.Scan(ctx, r, size); err != nil {
+		return nil, err
+	}
+	return x.InMemory(ctx)
+}
