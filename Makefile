@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The library, and the commands, which are modules of their own.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard cmd/*/go.mod bench/go.mod))
+MODULES := . $(patsubst %/go.mod,%,$(wildcard cmd/*/go.mod bench/go.mod compat/go.mod))
 # Counted, not timed: a timed run may end in "context deadline exceeded" with nothing found.
 FUZZTIME ?= 2000x
 LINT := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint

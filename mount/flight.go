@@ -15,7 +15,7 @@ import (
 )
 
 // copyBuffer is how many bytes of a download are read, and written, at once.
-const copyBuffer = 256 << 10
+const copyBuffer = 64 << 10
 
 // A flight is one attempt to get a whole local copy, shared by all who fetch
 // meanwhile. It has a goroutine, which alone touches the files of the Upgrader.
