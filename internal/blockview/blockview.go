@@ -138,12 +138,13 @@ func (b *Blocks) closed() bool {
 }
 
 // edge is the error that leaves the package for err. All errors of closed data
-// are fs.ErrClosed, however the read that Close cut off has put it.
+// are fs.ErrClosed, however the read that Close cut off has put it. Reads give
+// it a moment before Done tells.
 func (b *Blocks) edge(c cid.Cid, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case b.closed():
+	case b.closed(), errors.Is(err, fs.ErrClosed):
 		return fs.ErrClosed
 	case errors.Is(err, errAbsent):
 		return ipld.ErrNotFound{Cid: c}

@@ -53,7 +53,7 @@ func TestAnIndexOfOursThatLiesIsReported(t *testing.T) {
 			require.Len(t, *reports, 1)
 
 			if offset != 0 { // which the index itself refuses
-				b, reports = suspect(t, data, ours(t, codec, append(records(t, data), lie)))
+				b, _ = suspect(t, data, ours(t, codec, append(records(t, data), lie)))
 				requireBlock(t, b, made[0])
 				requireBlock(t, b, made[1])
 			}
@@ -94,6 +94,34 @@ func TestAForeignIndexMayPointAtOtherBlocks(t *testing.T) {
 	has, err := b.Has(t.Context(), cartest.Raw([]byte("absent")).Cid)
 	require.NoError(t, err)
 	require.False(t, has)
+}
+
+// keeper keeps what it is given, and is called again later.
+type keeper struct {
+	list
+	visit func(uint64) bool
+}
+
+func (k *keeper) GetAll(c cid.Cid, visit func(uint64) bool) error {
+	k.visit = visit
+	return k.list.GetAll(c, visit)
+}
+
+func TestAnIndexThatCallsBackLateDoesNotKillTheProcess(t *testing.T) {
+	made := cartest.Blocks(3, 100, 1)
+	data, _ := open(t, cartest.V1(nil, made))
+	require.NoError(t, data.Map())
+	all := entries(t, index(t, data))
+	idx := &keeper{list: list{entries: all}}
+	b := newBlocks(t, data, idx)
+	_, err := b.Get(t.Context(), cartest.Raw([]byte("absent")).Cid)
+	require.Error(t, err)
+	late := idx.visit
+	requireBlock(t, b, made[0])
+	require.True(t, late(all[1].offset))
+	requireBlock(t, b, made[0])
+	require.NoError(t, data.Close())
+	require.False(t, late(all[1].offset))
 }
 
 func TestAnIndexFileThatIsCutIsDamageOfTheIndex(t *testing.T) {

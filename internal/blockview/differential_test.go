@@ -64,13 +64,16 @@ func anyCar(r *rand.Rand, made []cartest.Block) []byte {
 }
 
 func TestTheBlocksAreThoseOfGoCar(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(14) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		made := anyBlocks(r)
 		car := anyCar(r, made)
 		theirs, err := blockstore.NewReadOnly(bytes.NewReader(car), nil, carv2.ZeroLengthSectionAsEOF(true), carv2.StoreIdentityCIDs(true))
 		require.NoError(t, err)
 		data, _ := open(t, car)
+		if seed%2 == 0 {
+			require.NoError(t, data.Map())
+		}
 		for name, idx := range indices(t, data) {
 			t.Run(fmt.Sprintf("%d %s", seed, name), func(t *testing.T) {
 				b := newBlocks(t, data, idx)
@@ -82,7 +85,6 @@ func TestTheBlocksAreThoseOfGoCar(t *testing.T) {
 				requireSameKeys(t, theirs, b)
 			})
 		}
-		require.NoError(t, data.Map())
 	}
 }
 

@@ -56,7 +56,8 @@ type place struct {
 // the CID, the data or the index.
 //
 // It does not answer from the index alone: the section must be there and carry
-// the multihash of the CID. Nothing is allocated.
+// the multihash of the CID. With an index of ours nothing is allocated, unless
+// it fails or the index is neither in memory nor mapped.
 func (b *Blocks) look(ctx context.Context, q query, use func(place) error) error {
 	s := search{blocks: b, ctx: ctx, query: q}
 	err := s.run(use)
@@ -76,13 +77,13 @@ type search struct {
 	mapping []byte // the data, or nil
 	buffer  []byte // where sections are read to if it is nil
 
-	asking  bool // the index is being read
-	looks   int  // at sections
-	found   bool
-	section carfile.Section
-	have    []byte // as in place
-	misled  error  // the first proof that the index is wrong
-	err     error  // ended the search
+	asking  bool            // the index is being read
+	looks   int             // at sections
+	section carfile.Section // that was looked at last
+	have    []byte          // first bytes of its block, if it was read
+	found   bool            // it has the multihash
+	misled  error           // the first proof that the index is wrong
+	err     error           // ended the search
 }
 
 func (s *search) run(use func(place) error) error {
@@ -136,13 +137,19 @@ func (s *search) parse() error {
 	return nil
 }
 
+// place returns where the block of the section is.
 func (s *search) place() place {
-	return place{
+	p := place{
 		size:   s.section.DataSize,
 		offset: s.blocks.payload.Offset + s.section.DataOffset,
 		have:   s.have,
 		mapped: s.mapping != nil,
 	}
+	if p.mapped {
+		end := p.offset + p.size
+		p.have = s.mapping[p.offset:end:end]
+	}
+	return p
 }
 
 // find looks at the sections that the index gives until one has the multihash.
@@ -192,13 +199,17 @@ func (s *search) ask(full *fullindex.Index) error {
 	return err
 }
 
-// askOther goes through the offsets of an index that others made. It works on
-// a copy of the search: the index may keep what it is given, and then the
-// searches of all would have to be allocated.
+// askOther goes through the offsets of an index that others made. What it calls
+// back it may keep, and call after all is closed: so it gets a copy of the
+// search, which neither uses the mapping nor lends a buffer. And so the searches
+// in our own index need not be allocated.
 func (s *search) askOther() error {
 	own := *s
+	own.mapping = nil
+	own.buffer = make([]byte, carfile.MaxHead)
+	own.reach = headReach
 	err := guard.Call(func() error { return own.blocks.idx.GetAll(own.cid, own.visit) })
-	*s = own
+	s.section, s.have, s.found, s.misled, s.err = own.section, nil, own.found, own.misled, own.err
 	if errors.Is(err, carindex.ErrNotFound) {
 		return nil
 	}
@@ -215,15 +226,16 @@ func (s *search) visit(offset uint64) bool {
 			return false
 		}
 	}
-	section, err := s.read(offset)
+	err := s.read(offset)
+	sameDigest := err == nil && string(s.section.Digest) == s.digest
 	switch {
 	case isDamage(err):
 		s.doubt(err)
 	case err != nil:
 		s.err = truncated(err)
-	case section.Code == s.code && string(section.Digest) == s.digest:
-		s.section, s.found = section, true
-	case s.blocks.promises(string(section.Digest) == s.digest):
+	case sameDigest && s.section.Code == s.code:
+		s.found = true
+	case s.blocks.promises(sameDigest):
 		s.doubt(fmt.Errorf("%w at offset %d", errAnotherBlock, offset))
 	}
 	return !s.found && s.err == nil

@@ -66,7 +66,7 @@ func users(made []cartest.Block) map[string]func(b *Blocks, i int) error {
 			if err != nil {
 				return err
 			}
-			for range all { //nolint:revive // it is the listing that races
+			for range all {
 			}
 			return nil
 		},

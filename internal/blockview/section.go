@@ -4,12 +4,12 @@ import (
 	"github.com/filecoin-project/dagstore/internal/carfile"
 )
 
-// read returns the section at offset, from the mapping if there is one. Only if
-// no section begins there the error is one of carfile.
-func (s *search) read(offset uint64) (carfile.Section, error) {
+// read sets the section to that at offset, from the mapping if there is one.
+// Only if no section begins there the error is one of carfile.
+func (s *search) read(offset uint64) (err error) {
 	p := s.blocks.payload
 	if offset < uint64(p.Header) || offset >= uint64(p.Size) {
-		return carfile.Section{}, &carfile.Error{
+		return &carfile.Error{
 			Part: "section", Offset: int64(offset), Reason: "outside of the payload", Err: carfile.ErrMalformed,
 		}
 	}
@@ -18,32 +18,28 @@ func (s *search) read(offset uint64) (carfile.Section, error) {
 		return s.readAt(at)
 	}
 	payload := s.mapping[p.Offset : p.Offset+p.Size]
-	section, err := carfile.ParseHead(payload[at:min(at+carfile.MaxHead, p.Size)], p, at)
-	if err == nil {
-		end := section.DataOffset + section.DataSize
-		s.have = payload[section.DataOffset:end:end]
-	}
-	return section, err
+	s.section, err = carfile.ParseHead(payload[at:min(at+carfile.MaxHead, p.Size)], p, at)
+	return err
 }
 
 // readAt reads as far as the query wants, and once more if the CID is longer.
-func (s *search) readAt(at int64) (section carfile.Section, err error) {
+func (s *search) readAt(at int64) (err error) {
 	p := s.blocks.payload
-	for _, reach := range [...]int64{int64(s.reach), blockReach} {
-		head := s.buffer[:min(reach, p.Size-at)]
+	for _, reach := range [...]int{s.reach, len(s.buffer)} {
+		head := s.buffer[:min(int64(reach), p.Size-at)]
 		if _, err := s.blocks.data.ReadAt(head, p.Offset+at); err != nil {
-			return carfile.Section{}, err
+			return err
 		}
-		section, err = carfile.ParseHead(head, p, at)
+		s.section, err = carfile.ParseHead(head, p, at)
 		if err == nil {
-			start := section.DataOffset - at
-			s.have = head[start:min(start+section.DataSize, int64(len(head)))]
+			start := s.section.DataOffset - at
+			s.have = head[start:min(start+s.section.DataSize, int64(len(head)))]
 		}
 		if err == nil || len(head) >= carfile.MaxHead || int64(len(head)) == p.Size-at {
 			break
 		}
 	}
-	return section, err
+	return err
 }
 
 // fill copies the block at p to data, which has its size.

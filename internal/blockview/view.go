@@ -20,8 +20,9 @@ var kept = sync.Pool{New: func() any { return new([keptSize]byte) }}
 // use is returned as it is, and its panic goes on.
 //
 // Close waits until use has returned, so that use must not close the data; all
-// other methods work in it. A memory fault in the bytes, which is what a file
-// that is truncated meanwhile gives, ends use and is an error.
+// methods of b work in it. A memory fault in the bytes, which is what a file
+// that is truncated meanwhile gives, ends use and is an error, if use reads them
+// in the goroutine that it is called in.
 func (b *Blocks) View(ctx context.Context, c cid.Cid, use func([]byte) error) error {
 	var answer error // of use
 	err := b.look(ctx, query{cid: c, reach: blockReach}, func(p place) error {
