@@ -121,7 +121,7 @@ func (sh *Shard) copyAndScan(ctx context.Context, x *indexer.Indexer) (bool, err
 	if sh.store.config.ShardIndexer != nil || sh.store.config.VerifyBlocks {
 		return false, sh.mount.Prepare(ctx)
 	}
-	stream := x.Stream()
+	stream := x.Stream(ctx)
 	complete, err := sh.mount.PrepareTapped(ctx, stream)
 	if err != nil || !complete {
 		return false, err

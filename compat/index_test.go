@@ -34,7 +34,7 @@ func streamed(t *testing.T, file []byte) ([]byte, error) {
 	t.Helper()
 	x := indexer.New(indexer.Options{})
 	defer func() { require.NoError(t, x.Close()) }()
-	s := x.Stream()
+	s := x.Stream(t.Context())
 	for piece := range slices.Chunk(file, 1009) {
 		if _, err := s.Write(piece); err != nil {
 			return nil, err

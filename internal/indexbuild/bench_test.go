@@ -1,8 +1,9 @@
+//go:build unix
+
 package indexbuild_test
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"syscall"
@@ -17,19 +18,6 @@ func cpu() float64 {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return float64(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// digests is a cheap source of random digests.
-type digests uint64
-
-func (s *digests) next(d []byte) {
-	for i := 0; i+8 <= len(d); i += 8 {
-		*s += 0x9e3779b97f4a7c15
-		x := uint64(*s)
-		x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-		x = (x ^ x>>27) * 0x94d049bb133111eb
-		binary.LittleEndian.PutUint64(d[i:], x^x>>31)
-	}
 }
 
 func BenchmarkBuild(b *testing.B) {

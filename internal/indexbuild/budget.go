@@ -54,28 +54,27 @@ type share struct {
 func (s *share) charged() int64 { return max(0, s.held-s.minimum) }
 
 // take adds n bytes to what is held. It returns false if the budget has not
-// that much.
-func (s *share) take(n int64) bool {
-	more := max(0, s.held+n-s.minimum) - s.charged()
-	if more > 0 && !s.budget.take(more) {
+// that much, unless it must be had.
+func (s *share) take(n int64, must bool) bool {
+	before := s.charged()
+	after := max(0, s.held+n-s.minimum)
+	switch {
+	case after <= before || must:
+		s.budget.used.Add(after - before)
+	case !s.budget.take(after - before):
 		return false
 	}
 	s.held += n
 	return true
 }
 
-// force is take for what must be had.
-func (s *share) force(n int64) {
-	before := s.charged()
-	s.held += n
-	s.budget.used.Add(s.charged() - before)
-}
+// give is the opposite of take.
+func (s *share) give(n int64) { s.take(-n, true) }
 
-// give is the opposite of force.
-func (s *share) give(n int64) { s.force(-n) }
-
-// fair is how much a builder may keep so that all builders of the budget have
-// the same.
-func (s *share) fair() int64 {
-	return max(s.minimum, s.budget.limit/max(1, s.budget.builders.Load()))
+// keep is how much a builder should hold after it has spilled its records: no
+// more than others can have too, and nothing that is beyond the budget.
+func (s *share) keep() int64 {
+	beyond := max(0, s.budget.used.Load()-s.budget.limit)
+	fair := s.budget.limit / max(1, s.budget.builders.Load())
+	return max(s.minimum, min(fair, s.held-beyond))
 }

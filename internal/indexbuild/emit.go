@@ -68,8 +68,8 @@ func (e *emitter) run(ctx context.Context, w io.Writer, buffer int, write func()
 	return err
 }
 
-// room returns the next n bytes to be written. n is at most the capacity of
-// the buffer.
+// room returns the place of the next n bytes to be written. The buffer must be
+// as large as that.
 func (e *emitter) room(n int) ([]byte, error) {
 	if cap(e.buffer)-len(e.buffer) < n {
 		if err := e.flush(); err != nil {
@@ -99,7 +99,7 @@ func (e *emitter) sorted(k *bucket, partition, n int) error {
 	if err != nil {
 		return err
 	}
-	if k.count == 1 {
+	if k.count == 1 && len(k.open.records) == n {
 		copy(out, k.open.records)
 		return nil
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // small are limits with which a hundred records are many.
-var small = indexbuild.Limits{Minimum: 20 << 10, Block: 512, Buffer: 1 << 10, Runs: 3}
+var small = indexbuild.Limits{Minimum: 32 << 10, Block: 512, Buffer: 1 << 10, Read: 4 << 10}
 
 // A record is an argument of Add.
 type record struct {
@@ -72,7 +72,9 @@ func orderCopies(index []byte) {
 // build adds the records to b.
 func build(t testing.TB, b *indexbuild.Builder, records []record) {
 	for _, r := range records {
-		require.NoError(t, b.Add(r.code, r.digest, r.offset))
+		if err := b.Add(r.code, r.digest, r.offset); err != nil {
+			require.NoError(t, err)
+		}
 	}
 }
 
@@ -123,10 +125,59 @@ func random(r *rand.Rand, n int) []record {
 	return records
 }
 
+// digests is a cheap source of random digests.
+type digests uint64
+
+func (s *digests) next(d []byte) {
+	for i := 0; i+8 <= len(d); i += 8 {
+		*s += 0x9e3779b97f4a7c15
+		x := uint64(*s)
+		x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+		x = (x ^ x>>27) * 0x94d049bb133111eb
+		binary.LittleEndian.PutUint64(d[i:], x^x>>31)
+	}
+}
+
+// usual returns n records with random digests of 32 bytes.
+func usual(n int) []record {
+	records := make([]record, n)
+	var source digests
+	for i := range records {
+		records[i] = record{0x12, make([]byte, 32), uint64(i)}
+		source.next(records[i].digest)
+	}
+	return records
+}
+
 // requireEmpty fails if there is a file in the folder.
 func requireEmpty(t testing.TB, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, entries)
+}
+
+// digestsOf returns the digests of an index with one bucket.
+func digestsOf(index []byte) [][]byte {
+	var all [][]byte
+	width := int(binary.LittleEndian.Uint32(index[18:]))
+	for r := range slices.Chunk(index[30:], width) {
+		all = append(all, r[:width-8])
+	}
+	return all
+}
+
+// sizes is a writer that remembers how much came at once.
+type sizes []int
+
+func (s *sizes) Write(p []byte) (int, error) {
+	*s = append(*s, len(p))
+	return len(p), nil
+}
+
+func (s sizes) sum() (sum int) {
+	for _, n := range s {
+		sum += n
+	}
+	return sum
 }

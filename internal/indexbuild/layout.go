@@ -3,8 +3,6 @@ package indexbuild
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"math"
 
 	"github.com/multiformats/go-multicodec"
 )
@@ -19,10 +17,8 @@ type codes interface {
 	next() (int, error)
 }
 
-var errTooManyCodes = errors.New("more hash functions than an index can have")
-
 // indexHead returns the beginning of an index with as many codes as there are.
-func indexHead(ctx context.Context, c codes) ([]byte, error) {
+func (b *Builder) indexHead(ctx context.Context, c codes) ([]byte, error) {
 	n := 0
 	for {
 		shapes, err := c.next()
@@ -32,8 +28,8 @@ func indexHead(ctx context.Context, c codes) ([]byte, error) {
 		if shapes == 0 {
 			break
 		}
-		if n++; n > math.MaxInt32 {
-			return nil, errTooManyCodes
+		if n++; n > b.limits.codes {
+			return nil, ErrTooManyCodes
 		}
 		if n%(1<<10) == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()

@@ -71,15 +71,8 @@ func (m *merge) to(e *emitter) error {
 func (m *merge) copy(e *emitter) error {
 	c := &m.cursors[0]
 	for {
-		if len(c.records) == 0 && c.more != nil {
-			records, err := c.more.records()
-			if err != nil {
-				return err
-			}
-			c.records = records
-		}
-		if len(c.records) == 0 {
-			return nil
+		if err := m.load(c); err != nil || len(c.records) == 0 {
+			return err
 		}
 		if _, err := e.Write(c.records); err != nil {
 			return err

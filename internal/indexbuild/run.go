@@ -6,17 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/filecoin-project/dagstore/internal/files"
 )
 
-// A run is a piece of the spill file with sorted groups, each the records of
+// A run is a sequence of groups in the order of an index, each the records of
 // one shape: their code, digest length and number, 8 bytes each and
 // little-endian, and then the records as they are in an index.
-type run struct {
-	start, end int64
-	level      int // how often its records were merged
-}
 
 // groupHead is the length of what precedes the records of a group.
 const groupHead = 24
@@ -26,43 +20,6 @@ func spilling(head []byte, s shape, count int64) ([]byte, error) {
 	head = binary.LittleEndian.AppendUint64(head, s.code)
 	head = binary.LittleEndian.AppendUint64(head, uint64(s.length))
 	return binary.LittleEndian.AppendUint64(head, uint64(count)), nil
-}
-
-// A spill is the temporary file with the runs of one builder. Runs are only
-// ever appended: what was merged into a longer run stays there as waste.
-type spill struct {
-	fsys    files.FS
-	dir     string
-	file    files.File // nil until it is needed
-	removed bool       // from the folder
-	end     int64
-}
-
-// writer returns the file, ready to write at its end. The file has no name
-// where a system allows to remove open files, and so a crash leaves nothing.
-func (s *spill) writer() (io.Writer, error) {
-	if s.file == nil {
-		f, err := s.fsys.CreateTemp(s.dir)
-		if err != nil {
-			return nil, err
-		}
-		s.file = f
-		s.removed = s.fsys.Remove(f.Name()) == nil
-	}
-	_, err := s.file.Seek(s.end, io.SeekStart)
-	return s.file, err
-}
-
-func (s *spill) close() error {
-	if s.file == nil {
-		return nil
-	}
-	err := s.file.Close()
-	if !s.removed {
-		err = errors.Join(err, s.fsys.Remove(s.file.Name()))
-	}
-	s.file = nil
-	return err
 }
 
 // A reader reads a run. The group at which it stands is shape, of which left

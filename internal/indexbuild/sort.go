@@ -172,7 +172,7 @@ func (s *sorter) finish(d digit, out []byte, width int) {
 
 // insert is an insertion sort. Most comparisons are of the first bytes only.
 func (s *sorter) insert(out []byte, width int) {
-	if len(out) == 0 {
+	if len(out) <= width {
 		return
 	}
 	s.spare = slices.Grow(s.spare[:0], width)[:width]

@@ -2,16 +2,80 @@ package indexbuild
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/filecoin-project/dagstore/internal/files"
 )
 
+// A spill is the temporary file with the runs of one builder. Runs are only
+// ever appended: what was merged into a longer run stays there as waste.
+type spill struct {
+	fsys    files.FS
+	dir     string
+	file    files.File // nil until it is needed
+	removed bool       // from the folder
+	end     int64      // of the last run
+	runs    []run
+}
+
+// A run is a piece of the file. Its level is how often its records were merged.
+type run struct {
+	start, end int64
+	level      int
+}
+
+// writer returns the file, ready to write behind the last run. The file has no
+// name where a system allows to remove open files, so that a crash leaves nothing.
+func (s *spill) writer() (io.Writer, error) {
+	if s.file == nil {
+		f, err := s.fsys.CreateTemp(s.dir)
+		if err != nil {
+			return nil, err
+		}
+		s.file = f
+		s.removed = s.fsys.Remove(f.Name()) == nil
+	}
+	_, err := s.file.Seek(s.end, io.SeekStart)
+	return s.file, err
+}
+
+// add adds a run of n bytes, which were written.
+func (s *spill) add(n int64, level int) {
+	s.runs = append(s.runs, run{s.end, s.end + n, level})
+	s.end += n
+}
+
+// open returns readers of runs, with a buffer for each.
+func (s *spill) open(runs []run, buffers [][]byte) (groups, error) {
+	var g groups
+	for i, r := range runs {
+		if err := g.add(&reader{file: s.file, at: r.start, end: r.end, buffer: buffers[i]}); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+func (s *spill) close() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	if !s.removed {
+		err = errors.Join(err, s.fsys.Remove(s.file.Name()))
+	}
+	s.file, s.runs = nil, nil
+	return err
+}
+
 // spillRecords writes the records in memory as a run, if there are any. Their
-// memory is free afterwards, and given back if other builders want it. Errors
-// are final, unless that of ctx, which leaves the records where they are.
+// memory is free afterwards, and given back if other builders have less.
+// Errors are final, unless that of ctx, which leaves the records where they are.
 func (b *Builder) spillRecords(ctx context.Context) error {
-	buckets := b.sortedBuckets()
+	buckets := b.memory.sorted(b.large())
 	if len(buckets) == 0 {
 		return nil
 	}
@@ -21,8 +85,8 @@ func (b *Builder) spillRecords(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.empty()
-	b.giveBack(b.share.fair())
+	b.memory.empty()
+	b.memory.giveBack(b.memory.share.keep())
 	return b.mergeLastRuns(ctx)
 }
 
@@ -32,68 +96,37 @@ func (b *Builder) appendRun(ctx context.Context, level int, write func(io.Writer
 	if err == nil {
 		err = write(w)
 	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		return b.fail(fmt.Errorf("index builder: spill records: %w", err))
+	if err == nil {
+		b.spill.add(b.emitter.written, level)
+		return nil
 	}
-	end := b.spill.end + b.emitter.written
-	b.runs = append(b.runs, run{start: b.spill.end, end: end, level: level})
-	b.spill.end = end
-	return nil
+	if ctx.Err() != nil {
+		return err
+	}
+	return b.fail(fmt.Errorf("index builder: spill records: %w", err))
 }
 
 // mergeLastRuns merges the last runs into one while there are so many of one
-// level that reading all at once would take too much memory.
+// level that their buffers would become small.
 func (b *Builder) mergeLastRuns(ctx context.Context) error {
-	most := max(b.limits.runs, b.limits.runs/4*len(b.free))
+	most := max(minRuns, len(b.memory.free)*b.limits.block/(2*b.limits.read))
 	for {
-		last := b.runs[len(b.runs)-1].level
-		first := slices.IndexFunc(b.runs, func(r run) bool { return r.level == last })
-		if len(b.runs)-first < most {
+		runs := b.spill.runs
+		level := runs[len(runs)-1].level
+		first := slices.IndexFunc(runs, func(r run) bool { return r.level == level })
+		if len(runs)-first < most {
 			return nil
 		}
-		runs := b.runs[first:]
-		err := b.appendRun(ctx, last+1, func(w io.Writer) error {
-			return b.emitRuns(ctx, w, runs, b.buffers(len(runs)), nil, spilling)
+		err := b.appendRun(ctx, level+1, func(w io.Writer) error {
+			buffers := b.memory.buffers(len(runs)-first, groupHead)
+			return b.emitRuns(ctx, w, runs[first:], buffers, nil, spilling)
 		})
 		if err != nil {
 			return err
 		}
-		merged := b.runs[len(b.runs)-1]
-		b.runs = append(b.runs[:first], merged)
+		b.spill.runs = append(runs[:first], b.spill.runs[len(runs)])
 	}
 }
 
-// buffers returns n buffers for reading runs. They are free memory: it is not
-// to be used for something else meanwhile.
-func (b *Builder) buffers(n int) [][]byte {
-	if len(b.free) == 0 {
-		b.free = append(b.free, b.takeBlock(true))
-	}
-	each := b.limits.block / ((n + len(b.free) - 1) / len(b.free))
-	each = max(each, b.widest, groupHead)
-	buffers := make([][]byte, 0, n)
-	for _, k := range b.free {
-		for rest := k.records[:b.limits.block]; len(rest) >= each && len(buffers) < n; rest = rest[each:] {
-			buffers = append(buffers, rest[:each:each])
-		}
-	}
-	for len(buffers) < n {
-		buffers = append(buffers, make([]byte, each)) // records are long
-	}
-	return buffers
-}
-
-// open returns readers of the runs.
-func (b *Builder) open(runs []run, buffers [][]byte) (groups, error) {
-	var g groups
-	for i, r := range runs {
-		err := g.add(&reader{file: b.spill.file, at: r.start, end: r.end, buffer: buffers[i]})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return g, nil
-}
+// minRuns is a number of runs that are always merged at once.
+const minRuns = 8

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 )
 
 // WriteTo writes the index, in large pieces. It may be called again, with the
@@ -14,12 +13,13 @@ func (b *Builder) WriteTo(ctx context.Context, w io.Writer) error {
 	if b.err != nil {
 		return b.err
 	}
-	if len(b.runs) == 0 {
+	if len(b.spill.runs) == 0 {
 		return b.writeBuckets(ctx, w)
 	}
 	if err := b.spillRecords(ctx); err != nil {
 		return err
 	}
+	b.emitter.refused = false
 	err := b.writeRuns(ctx, w)
 	if err != nil && ctx.Err() == nil && !b.emitter.refused {
 		return b.fail(fmt.Errorf("index builder: %w", err))
@@ -28,8 +28,8 @@ func (b *Builder) WriteTo(ctx context.Context, w io.Writer) error {
 }
 
 func (b *Builder) writeBuckets(ctx context.Context, w io.Writer) error {
-	buckets := b.sortedBuckets()
-	head, err := indexHead(ctx, &bucketCodes{buckets})
+	buckets := b.memory.sorted(b.large())
+	head, err := b.indexHead(ctx, &bucketCodes{buckets})
 	if err != nil {
 		return err
 	}
@@ -39,46 +39,31 @@ func (b *Builder) writeBuckets(ctx context.Context, w io.Writer) error {
 // writeRuns reads the heads of all groups once to count the codes. When it
 // merges, a second set of readers goes ahead, to count the shapes of each code.
 func (b *Builder) writeRuns(ctx context.Context, w io.Writer) error {
-	buffers := b.buffers(2 * len(b.runs))
-	ahead, buffers := buffers[:len(b.runs)], buffers[len(b.runs):]
-	g, err := b.open(b.runs, ahead)
+	runs := b.spill.runs
+	buffers := b.memory.buffers(2*len(runs), groupHead)
+	ahead, buffers := buffers[:len(runs)], buffers[len(runs):]
+	g, err := b.spill.open(runs, ahead)
 	if err != nil {
 		return err
 	}
-	head, err := indexHead(ctx, &runCodes{groups: g})
+	head, err := b.indexHead(ctx, &runCodes{groups: g})
 	if err != nil {
 		return err
 	}
-	if g, err = b.open(b.runs, ahead); err != nil {
+	if g, err = b.spill.open(runs, ahead); err != nil {
 		return err
 	}
-	return b.emitRuns(ctx, w, b.runs, buffers, head, indexed(&runCodes{groups: g}))
-}
-
-// sortedBuckets returns the buckets with records, in the order of an index.
-func (b *Builder) sortedBuckets() []*bucket {
-	buckets := slices.Grow(b.order[:0], b.buckets)
-	for i := range b.buckets {
-		if k := b.bucketAt(i); k.count > 0 {
-			buckets = append(buckets, k)
-		}
-	}
-	slices.SortFunc(buckets, func(a, b *bucket) int { return compareShapes(a.shape, b.shape) })
-	b.order = buckets
-	return buckets
+	return b.emitRuns(ctx, w, runs, buffers, head, indexed(&runCodes{groups: g}))
 }
 
 // emitBuckets writes the head and the records in memory.
 func (b *Builder) emitBuckets(ctx context.Context, w io.Writer, buckets []*bucket, head []byte, h heading) error {
-	buffer := max(b.limits.buffer, b.blocks*b.limits.block/bufferShare)
-	large := int64(buffer / 4)
-	b.sealLarge(buckets, large)
 	size := int64(len(head))
 	for _, k := range buckets {
 		size += groupHead + k.size()
 	}
-	e := &b.emitter
-	return e.run(ctx, w, max(b.widest, int(min(size, int64(buffer)))), func() error {
+	e, large := &b.emitter, b.large()
+	return e.run(ctx, w, max(b.memory.widest, int(min(size, int64(b.bufferSize())))), func() error {
 		if _, err := e.Write(head); err != nil {
 			return err
 		}
@@ -94,32 +79,21 @@ func (b *Builder) emitBuckets(ctx context.Context, w io.Writer, buckets []*bucke
 	})
 }
 
-// sealLarge puts all records of the buckets larger than large in partitions.
-func (b *Builder) sealLarge(buckets []*bucket, large int64) {
-	var spare *block
-	for _, k := range buckets {
-		if k.size() <= large || k.open.block == nil || k.length == 0 {
-			continue
-		}
-		if spare == nil {
-			spare = b.takeBlock(true)
-		}
-		k.seal(spare)
-		spare, k.open = k.open.block, chunk{}
-	}
-	if spare != nil {
-		b.free = append(b.free, spare)
-	}
-}
+// bufferSize is the size of the buffer in which records are sorted.
+func (b *Builder) bufferSize() int { return max(b.limits.buffer, b.memory.bufferSize()) }
+
+// large is the number of bytes up to which records are sorted in one piece. It
+// is several times what a partition has if digests are random.
+func (b *Builder) large() int64 { return int64(b.bufferSize() / 4) }
 
 // emitRuns writes the head and merges runs, with a buffer for each.
 func (b *Builder) emitRuns(ctx context.Context, w io.Writer, runs []run, buffers [][]byte, head []byte, h heading) error {
-	g, err := b.open(runs, buffers)
+	g, err := b.spill.open(runs, buffers)
 	if err != nil {
 		return err
 	}
 	e := &b.emitter
-	return e.run(ctx, w, max(mergeBuffer, b.widest), func() error {
+	return e.run(ctx, w, max(mergeBuffer, b.memory.widest), func() error {
 		if _, err := e.Write(head); err != nil {
 			return err
 		}

@@ -51,13 +51,15 @@ func New(o Options) *Indexer {
 // inside a CARv2 is never read: anyone can write anything there. The errors are
 // those of [carfile.Scan].
 func (x *Indexer) Scan(ctx context.Context, r io.ReaderAt, size int64) error {
+	x.builder.Bind(ctx)
 	o := carfile.Options{Verify: x.options.Verify, Progress: x.options.Progress}
 	return carfile.Scan(ctx, r, size, o, x.addSection)
 }
 
 // Stream returns what adds the sections of the file that is written to it. No
-// block is verified.
-func (x *Indexer) Stream() *carfile.Stream {
+// block is verified. When ctx ends, so does a Write that takes long.
+func (x *Indexer) Stream(ctx context.Context) *carfile.Stream {
+	x.builder.Bind(ctx)
 	return carfile.NewStream(x.options.Progress, x.addSection)
 }
 
@@ -68,6 +70,7 @@ func (x *Indexer) addSection(s *carfile.Section) error {
 // ScanIndexed adds those sections of a file of size bytes that idx finds: for
 // whose CIDs it gives their offsets.
 func (x *Indexer) ScanIndexed(ctx context.Context, r io.ReaderAt, size int64, idx carindex.Index) error {
+	x.builder.Bind(ctx)
 	o := carfile.Options{Progress: x.options.Progress}
 	return carfile.Scan(ctx, r, size, o, func(s *carfile.Section) error {
 		_, c, err := cid.CidFromBytes(s.Cid)

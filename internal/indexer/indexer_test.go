@@ -93,7 +93,7 @@ func TestIndexOfAnyCARIsByteForByteGoCars(t *testing.T) {
 			require.Equal(t, want, scanned(t, indexer.Options{}, file), name)
 			require.Equal(t, want, scanned(t, little, file), name)
 			x := indexer.New(indexer.Options{})
-			stream := x.Stream()
+			stream := x.Stream(t.Context())
 			for rest := file; len(rest) > 0; {
 				n := min(len(rest), 1+r.IntN(1000))
 				_, err := stream.Write(rest[:n])
