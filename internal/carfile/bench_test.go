@@ -1,3 +1,5 @@
+//go:build unix
+
 package carfile_test
 
 import (
@@ -15,6 +17,7 @@ import (
 
 	"github.com/filecoin-project/dagstore/internal/carfile"
 	"github.com/filecoin-project/dagstore/internal/cartest"
+	"github.com/filecoin-project/dagstore/internal/mapped"
 )
 
 // cpu returns the CPU time of the process so far.
@@ -56,39 +59,52 @@ func readAll(tb testing.TB, f *os.File) {
 }
 
 // BenchmarkScan compares the CPU time of a scan with that of reading the file
-// once, in the same run: x is the median of their ratios.
+// once, in the same run: x is the median of their ratios. Mapping the file counts.
 func BenchmarkScan(b *testing.B) {
 	for _, c := range []struct{ blocks, size int }{{1_000_000, 256}, {100_000, 10 << 10}, {1000, 1 << 20}} {
 		f := bigCar(b, c.blocks, c.size)
-		stat, err := f.Stat()
-		require.NoError(b, err)
-		scan := func(blocks int) {
-			n := 0
-			err := carfile.Scan(b.Context(), f, stat.Size(), carfile.Options{}, func(*carfile.Section) error { n++; return nil })
-			if err != nil || n != blocks {
-				b.Fatal(n, err)
-			}
+		for name, scan := range map[string]func(testing.TB, *os.File) int{"read": scanRead, "mapped": scanMapped} {
+			b.Run(fmt.Sprintf("%dx%d/%s", c.blocks, c.size, name), func(b *testing.B) {
+				b.ReportAllocs()
+				var ratios, floors, scans []float64
+				for b.Loop() {
+					start := cpu(b)
+					readAll(b, f)
+					middle := cpu(b)
+					require.Equal(b, c.blocks, scan(b, f))
+					end := cpu(b)
+					floors = append(floors, float64((middle-start).Microseconds())/1000)
+					scans = append(scans, float64((end-middle).Microseconds())/1000)
+					ratios = append(ratios, float64(end-middle)/float64(middle-start))
+				}
+				b.ReportMetric(median(ratios), "x")
+				b.ReportMetric(median(floors), "read-ms")
+				b.ReportMetric(median(scans), "scan-ms")
+			})
 		}
-		b.Run(fmt.Sprintf("%dx%d", c.blocks, c.size), func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(stat.Size())
-			var ratios, floors, scans []float64
-			for b.Loop() {
-				start := cpu(b)
-				readAll(b, f)
-				middle := cpu(b)
-				scan(c.blocks)
-				end := cpu(b)
-				floors = append(floors, float64((middle-start).Microseconds())/1000)
-				scans = append(scans, float64((end-middle).Microseconds())/1000)
-				ratios = append(ratios, float64(end-middle)/float64(middle-start))
-			}
-			b.ReportMetric(median(ratios), "x")
-			b.ReportMetric(median(floors), "read-ms")
-			b.ReportMetric(median(scans), "scan-ms")
-		})
 		f.Close()
 	}
+}
+
+// scanRead returns how many sections the file has.
+func scanRead(tb testing.TB, f *os.File) int { return scanWith(tb, f, carfile.Options{}) }
+
+// scanMapped does so with a mapping.
+func scanMapped(tb testing.TB, f *os.File) int {
+	file, err := os.Open(f.Name())
+	require.NoError(tb, err)
+	data, err := mapped.Open(file)
+	require.NoError(tb, err)
+	defer data.Close()
+	require.NoError(tb, data.Map())
+	return scanWith(tb, f, carfile.Options{Mapped: data})
+}
+
+func scanWith(tb testing.TB, f *os.File, o carfile.Options) (n int) {
+	stat, err := f.Stat()
+	require.NoError(tb, err)
+	require.NoError(tb, carfile.Scan(tb.Context(), f, stat.Size(), o, func(*carfile.Section) error { n++; return nil }))
+	return n
 }
 
 func median(all []float64) float64 {

@@ -14,21 +14,16 @@ func ScanWindows(ctx context.Context, r io.ReaderAt, size int64, w Windows, veri
 	if err != nil {
 		return err
 	}
-	s := newScanner(r, p, windows{dense: w.Dense, probe: w.Probe, jump: w.Jump, whole: w.Whole}, nil, visit)
-	if verify > 0 {
-		return s.runVerified(ctx, verify)
-	}
-	return s.run(ctx)
+	sizes := windows{dense: w.Dense, probe: w.Probe, jump: w.Jump, whole: w.Whole}
+	return newScanner(r, p, sizes, Options{Verify: verify}, visit).run(ctx)
 }
 
-// ParseAfter is ParseHead for a section that follows one with the given CID, whose
-// prefix is known then.
-func ParseAfter(before, head []byte, p Payload, offset int64) (Section, bool, error) {
+// ParseAfter is ParseHead for a section that follows one whose CID begins with
+// before, so that its prefix is known. Fast tells whether the two have it in common.
+func ParseAfter(before, head []byte, p Payload, offset int64) (s Section, fast bool, err error) {
 	var known prefix
-	if err := known.parse(before); err != nil {
-		return Section{}, false, err
-	}
-	var s Section
-	err := s.parse(head, p.Size, offset, &known)
-	return s, err == nil && known.mask != 0, err
+	_ = known.parse(before) // if it fails, no prefix is known
+	last := known
+	err = s.parse(head, p.Size, offset, &known)
+	return s, err == nil && last.begins(s.Cid), err
 }

@@ -57,7 +57,7 @@ func TestFileShorterThanItsPromisedSizeIsTruncated(t *testing.T) {
 	for _, blocks := range [][]cartest.Block{cartest.Blocks(3, 100, 1), slices.Concat(big, big, big)} {
 		v1 := cartest.V1(nil, blocks)
 		for _, file := range [][]byte{v1, cartest.Padded(v1, 9), padded(v1, 7)} {
-			for n := 0; n < len(file); n += 1 + n/100 + len(file)/1000 {
+			for n := 0; n < len(file); n += 1 + n/30 + len(file)/200 {
 				for _, verify := range []int{0, 2} {
 					err := carfile.Scan(t.Context(), bytes.NewReader(file[:n]), int64(len(file)), carfile.Options{Verify: verify}, nothing)
 					require.ErrorIs(t, err, carfile.ErrTruncated, "%d of %d bytes there", n, len(file))
@@ -120,7 +120,7 @@ func TestHostileCarIsRefusedInsteadOfEndingTheProcess(t *testing.T) {
 		"header longer than the file":       {slices.Concat(uvarint(1000), header[1:]), truncated},
 		"header length not minimal":         {slices.Concat([]byte{0x91, 0x00}, header[1:]), malformed},
 		"header that claims 2^62 roots":     {[]byte("\x10\xa2eroots\x9b\x40\x00\x00\x00\x00\x00\x00\x00"), malformed},
-		"header of deep nesting":            {slices.Concat(uvarint(1<<20), bytes.Repeat([]byte{0x81}, 1<<20)), malformed},
+		"header of deep nesting":            {slices.Concat(uvarint(1<<16), bytes.Repeat([]byte{0x81}, 1<<16)), malformed},
 		"version 3":                         {cartest.Header(3), malformed},
 		"pragma in another encoding":        {slices.Concat([]byte("\x0b\xa1\x67version\x18\x02"), v2(52, 10)[11:], after(block)), malformed},
 		"data offset past the end":          {v2(1<<40, 10), truncated},
@@ -183,7 +183,7 @@ func allocated(use func()) int64 {
 }
 
 func TestSmallHostileCarCannotExhaustTheMemory(t *testing.T) {
-	const size = 1 << 20
+	const size = 512 << 10
 	fill := func(b ...cartest.Block) []byte {
 		var all []byte
 		for i := range b {
@@ -232,7 +232,7 @@ func TestSmallHostileCarCannotExhaustTheMemory(t *testing.T) {
 }
 
 func TestVerifyingABigBlockTakesBoundedMemory(t *testing.T) {
-	file := cartest.V1(nil, cartest.BigBlocks(1, 64<<20, 1))
+	file := cartest.V1(nil, cartest.BigBlocks(1, 8<<20, 1))
 	got := allocated(func() { require.NoError(t, verified(file, 2)) })
-	require.Less(t, got, int64(5<<20))
+	require.Less(t, got, int64(3<<20))
 }

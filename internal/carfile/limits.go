@@ -19,7 +19,7 @@ import "github.com/multiformats/go-varint"
 // this package refuses is:
 //
 //   - A section that ends behind the payload: a CAR that was cut in its last
-//     block, or a CARv2 whose data size cuts a section. ErrTruncated.
+//     block, or a CARv2 whose data size cuts a section, or the header. ErrTruncated.
 //   - A section shorter than its CID, so that sections overlap. ErrMalformed.
 //   - A CARv2 whose data does not fit into the file. ErrTruncated.
 //   - A CARv2 whose pragma is not the 11 bytes that the specification prints but

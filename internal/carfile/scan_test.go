@@ -18,7 +18,7 @@ import (
 func TestEveryBlockIsFoundInEveryContainer(t *testing.T) {
 	for _, blocks := range [][]cartest.Block{
 		nil, cartest.Blocks(1, 0, 1), mixed(40, 100, 2), mixed(1000, 300, 3), mixed(30, 8000, 8),
-		slices.Concat(cartest.BigBlocks(2, 600<<10, 4), mixed(30, 50, 5), cartest.BigBlocks(3, 256<<10, 6), mixed(300, 2000, 7)),
+		slices.Concat(cartest.BigBlocks(1, 300<<10, 4), mixed(30, 50, 5), cartest.BigBlocks(1, 256<<10, 6), mixed(300, 500, 7)),
 	} {
 		for name, file := range containers(cartest.V1(nil, blocks)) {
 			t.Run(name, func(t *testing.T) { requireBlocks(t, file, blocks) })
@@ -134,25 +134,26 @@ func TestCancelledScanStops(t *testing.T) {
 	small := slices.Concat(cartest.Header(1), bytes.Repeat(cartest.Section(cartest.Raw(nil)), 20_000))
 	for name, c := range map[string]struct {
 		file  []byte
-		least int // sections
+		after int // sections it is cancelled
+		more  int // may be visited still
 	}{
-		"small sections": {small, 1100},
-		"big sections":   {cartest.V1(nil, cartest.BigBlocks(50, 300<<10, 1)), 5},
+		"small sections": {small, 3000, 1100},
+		"big sections":   {cartest.V1(nil, cartest.BigBlocks(50, 300<<10, 1)), 1, 5},
 	} {
 		for _, verify := range []int{0, 2} {
 			ctx, cancel := context.WithCancel(t.Context())
 			visited := 0
-			r := bytes.NewReader(c.file)
-			err := carfile.Scan(ctx, r, r.Size(), carfile.Options{Verify: verify}, func(*carfile.Section) error {
-				visited++
-				cancel()
+			visit := func(*carfile.Section) error {
+				if visited++; visited == c.after {
+					cancel()
+				}
 				return nil
-			})
-			require.ErrorIs(t, err, context.Canceled, name)
-			require.Less(t, visited, c.least, name)
+			}
+			r := bytes.NewReader(c.file)
+			require.ErrorIs(t, carfile.Scan(ctx, r, r.Size(), carfile.Options{Verify: verify}, visit), context.Canceled, name)
+			require.Less(t, visited, c.after+c.more, name)
 			visited = 0
-			err = carfile.Scan(ctx, r, r.Size(), carfile.Options{Verify: verify}, func(*carfile.Section) error { visited++; return nil })
-			require.ErrorIs(t, err, context.Canceled, name)
+			require.ErrorIs(t, carfile.Scan(ctx, r, r.Size(), carfile.Options{Verify: verify}, visit), context.Canceled, name)
 			require.Zero(t, visited, name)
 		}
 	}
@@ -206,6 +207,21 @@ func TestProgressIsReportedOnceInAMebibyteAndAtTheEnd(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestProgressIsThePositionInTheFile(t *testing.T) {
+	file := padded(cartest.V1(nil, cartest.BigBlocks(10_000, 300, 1)), 5000)
+	var end, last int64
+	progress := func(p carfile.Progress) {
+		last = p.Bytes
+		require.True(t, last == end || last == int64(len(file)))
+	}
+	visit := func(s *carfile.Section) error {
+		end = 51 + 5000 + s.DataOffset + s.DataSize
+		return nil
+	}
+	require.NoError(t, carfile.Scan(t.Context(), bytes.NewReader(file), int64(len(file)), carfile.Options{Progress: progress}, visit))
+	require.Equal(t, int64(len(file)), last)
 }
 
 func TestPanickingProgressOrVisitGivesAnError(t *testing.T) {

@@ -30,6 +30,9 @@ func (s *Section) Multihash() multihash.Multihash { return s.Cid[s.multihash:] }
 // end is where the next section begins.
 func (s *Section) end() int64 { return s.DataOffset + s.DataSize }
 
+// size is the length of the section, in bytes.
+func (s *Section) size() int64 { return s.end() - s.Offset }
+
 // A Head is a buffer for [SectionAt].
 type Head [MaxHead]byte
 
@@ -60,6 +63,7 @@ func ParseHead(head []byte, p Payload, offset int64) (s Section, err error) {
 	if err := p.holds(uint64(offset)); err != nil {
 		return Section{}, err
 	}
+	head = head[:min(int64(len(head)), p.Size-offset)]
 	var fresh prefix
 	err = s.parse(head, p.Size, offset, &fresh)
 	if errors.Is(err, errIncomplete) {
@@ -83,8 +87,8 @@ func (p Payload) holds(offset uint64) error {
 var errIncomplete = errors.New("incomplete head of a section")
 
 // parse sets s to the section at offset in a payload of size bytes. Its first
-// bytes are head; if they are too few, parse returns errIncomplete. What it may
-// know of the CID's prefix it takes from known, and else leaves it there.
+// bytes are head, which ends in the payload; if they are too few, parse returns
+// errIncomplete. Known is the prefix of the CID before and becomes that of this one.
 func (s *Section) parse(head []byte, size, offset int64, known *prefix) error {
 	n, width, err := varint.FromUvarint(head)
 	left := size - offset - int64(width)

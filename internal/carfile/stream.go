@@ -204,8 +204,6 @@ func (s *Stream) checkEnd() error {
 	case w.next == 0: // all of the file is held: it ended in its header, or before it was clear where that is
 		r := bytes.NewReader(s.held)
 		return Scan(context.Background(), r, r.Size(), Options{}, s.visit)
-	case w.ended:
-		return nil
 	case w.next > s.written:
 		return sectionError(ErrTruncated, w.section.Offset, "it ends at %d, the payload at %d", w.next, s.written)
 	}

@@ -15,7 +15,9 @@ import (
 )
 
 // requireStreamAgrees checks that a Stream that gets the file in these writes
-// finds what Scan does. It may visit one section more: the one that is cut.
+// finds what Scan does. It may visit one section more, the one that is cut; and a
+// CARv2 that Scan refuses because the file is too short for its header it visits
+// as far as it goes.
 func requireStreamAgrees(t testing.TB, file []byte, next func() int) {
 	t.Helper()
 	want, scanErr := sections(file)
@@ -27,12 +29,15 @@ func requireStreamAgrees(t testing.TB, file []byte, next func() int) {
 	}
 	var e *carfile.Error
 	require.ErrorAs(t, err, &e, "%x: %v", file, scanErr)
-	if errors.Is(scanErr, carfile.ErrMalformed) && !bytes.HasPrefix(file, []byte("\x0a\xa1\x67version\x02")) {
+	if errors.Is(scanErr, carfile.ErrMalformed) {
 		require.ErrorIs(t, err, carfile.ErrMalformed)
 	}
 	require.GreaterOrEqual(t, len(got), len(want))
-	require.Equal(t, want, got[:len(want):len(want)])
-	require.LessOrEqual(t, len(got), len(want)+1)
+	require.True(t, slices.Equal(want, got[:len(want)]))
+	require.ErrorAs(t, scanErr, &e)
+	if e.Part == "section" {
+		require.LessOrEqual(t, len(got), len(want)+1)
+	}
 }
 
 func TestStreamFindsWhatScanFindsHoweverItIsWritten(t *testing.T) {
@@ -91,13 +96,17 @@ func TestWhatFollowsTheSectionsIsCountedButNotLookedAt(t *testing.T) {
 		var last carfile.Progress
 		reports := 0
 		s := carfile.NewStream(func(p carfile.Progress) { last, reports = p, reports+1 }, nothing)
-		n, err := io.Copy(s, bytes.NewReader(file))
-		require.NoError(t, err)
-		require.Equal(t, int64(len(file)), n)
-		require.NoError(t, s.Finish())
+		var n int64
+		require.Less(t, allocated(func() {
+			var err error
+			n, err = io.Copy(s, bytes.NewReader(file))
+			require.NoError(t, err)
+			require.Equal(t, int64(len(file)), n)
+			require.NoError(t, s.Finish())
+		}), int64(1<<20), "nor kept")
 		require.NoError(t, s.Finish(), "again")
 		require.Equal(t, carfile.Progress{Bytes: n, Blocks: 3}, last)
-		_, err = s.Write([]byte("more"))
+		_, err := s.Write([]byte("more"))
 		require.Error(t, err)
 	}
 }

@@ -49,7 +49,7 @@ func (w *walker) walk(ctx context.Context, window []byte, start int64) error {
 		if err := s.parse(head, w.size, w.next, &w.known); err != nil {
 			return w.failed(err, start+int64(len(window)))
 		}
-		if size := s.end() - s.Offset; size > int64(len(head)) && size <= w.whole {
+		if size := s.size(); size > int64(len(head)) && size <= w.whole {
 			return nil
 		}
 		if err := w.visit(s); err != nil {

@@ -2,6 +2,8 @@ package carfile_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -38,11 +40,12 @@ func TestBigBlocksAreSkippedAndSmallOnesReadManyAtOnce(t *testing.T) {
 		blocks       []cartest.Block
 		reads, bytes int
 	}{
+		"few small":         {cartest.Blocks(5, 200, 1), 3, 1500},
 		"small":             {slices.Repeat(cartest.Blocks(1, 200, 1), 5000), 10, 1300 << 10},
 		"medium":            {slices.Repeat(cartest.Blocks(1, 10<<10, 1), 100), 110, 280 << 10},
-		"big":               {slices.Repeat(big, 20), 30, 400 << 10},
-		"big and small":     {slices.Repeat(slices.Concat(big, small), 20), 70, 300 << 10},
-		"big and few small": {slices.Repeat(slices.Concat(big, small, small, small), 20), 70, 300 << 10},
+		"big":               {slices.Repeat(big, 10), 20, 400 << 10},
+		"big and small":     {slices.Repeat(slices.Concat(big, small), 7), 30, 300 << 10},
+		"big and few small": {slices.Repeat(slices.Concat(big, small, small, small), 7), 30, 300 << 10},
 	} {
 		file := cartest.V1(nil, c.blocks)
 		r := &countingReader{ReaderAt: bytes.NewReader(file)}
@@ -54,6 +57,40 @@ func TestBigBlocksAreSkippedAndSmallOnesReadManyAtOnce(t *testing.T) {
 		require.LessOrEqual(t, r.reads, c.reads, name)
 		require.LessOrEqual(t, r.bytes, c.bytes, name)
 		require.Equal(t, int64(len(file)), r.end, "the last byte was seen")
+	}
+}
+
+func TestFindingThePayloadReadsLittle(t *testing.T) {
+	v1 := cartest.V1(nil, cartest.Blocks(3, 100, 1))
+	long := slices.Concat(uvarint(3<<20), make([]byte, 4<<20)) // Find does not look into a header
+	for _, file := range [][]byte{v1, padded(v1, 0), padded(v1, 5000), long, padded(long, 7)} {
+		r := &countingReader{ReaderAt: bytes.NewReader(file)}
+		p, err := carfile.Find(r, int64(len(file)))
+		require.NoError(t, err)
+		require.LessOrEqual(t, r.reads, 2)
+		require.LessOrEqual(t, r.bytes, 70)
+		n, width := binary.Uvarint(file[p.Offset:])
+		require.Equal(t, int64(n)+int64(width), p.Header)
+	}
+}
+
+func TestMappingIsReadWhereSectionsAreNeitherSmallNorBig(t *testing.T) {
+	boom := errors.New("boom")
+	for size, want := range map[int]bool{300: false, 5000: true, 10 << 10: true, 17 << 10: false, 300 << 10: false} {
+		blocks := slices.Repeat(cartest.BigBlocks(1, size, 1), 20)
+		file := padded(cartest.V1(nil, blocks), 7)
+		mapped := &countingReader{ReaderAt: bytes.NewReader(file)}
+		var all []found
+		o := carfile.Options{Mapped: mapped}
+		require.NoError(t, carfile.Scan(t.Context(), bytes.NewReader(file), int64(len(file)), o, into(&all)))
+		require.Len(t, all, len(blocks))
+		require.Equal(t, want, mapped.reads > 10, "sections of %d bytes: %d reads", size, mapped.reads)
+
+		o.Mapped = brokenReader{bytes.NewReader(file), 0, func() error { return boom }}
+		err := carfile.Scan(t.Context(), bytes.NewReader(file), int64(len(file)), o, nothing)
+		require.Equal(t, want, errors.Is(err, boom), "%v", err)
+		o.Verify = 2
+		require.NoError(t, carfile.Scan(t.Context(), bytes.NewReader(file), int64(len(file)), o, nothing), "blocks are read anyway")
 	}
 }
 
