@@ -14,6 +14,7 @@ import (
 	"github.com/filecoin-project/dagstore/internal/files"
 	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/internal/indexer"
+	"github.com/filecoin-project/dagstore/internal/mapped"
 	"github.com/filecoin-project/dagstore/mount"
 )
 
@@ -129,16 +130,21 @@ func (sh *Shard) copyAndScan(ctx context.Context, x *indexer.Indexer) (bool, err
 	return true, stream.Finish()
 }
 
-func (sh *Shard) scan(ctx context.Context, x *indexer.Indexer) error {
-	return sh.withData(ctx, func(r mount.Reader) error {
-		size, err := r.Seek(0, io.SeekEnd)
-		if err != nil {
-			return err
-		}
-		return x.Scan(ctx, r, size)
-	})
+// scan adds the sections of the data to the index.
+func (sh *Shard) scan(ctx context.Context, x *indexer.Indexer) (err error) {
+	r, err := sh.mount.Fetch(ctx)
+	if err != nil {
+		return err
+	}
+	data, err := mapped.Open(r)
+	if err != nil {
+		return errors.Join(err, r.Close())
+	}
+	defer func() { err = errors.Join(err, data.Close()) }()
+	return x.ScanMapped(ctx, r, data)
 }
 
+// withData calls use with a reader of the data, at its first byte.
 func (sh *Shard) withData(ctx context.Context, use func(mount.Reader) error) (err error) {
 	r, err := sh.mount.Fetch(ctx)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/filecoin-project/dagstore/internal/fullindex"
 	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/internal/indexbuild"
+	"github.com/filecoin-project/dagstore/internal/mapped"
 )
 
 // Options say how indices are made. The zero value keeps all in memory.
@@ -51,8 +52,25 @@ func New(o Options) *Indexer {
 // inside a CARv2 is never read: anyone can write anything there. The errors are
 // those of [carfile.Scan].
 func (x *Indexer) Scan(ctx context.Context, r io.ReaderAt, size int64) error {
+	return x.scan(ctx, r, size, carfile.Options{})
+}
+
+// ScanMapped is Scan for data that comes from r, and which it may map. That is
+// less work for blocks of some kilobytes.
+func (x *Indexer) ScanMapped(ctx context.Context, r io.ReaderAt, data *mapped.Data) error {
+	if err := data.Map(); err != nil {
+		return err
+	}
+	var o carfile.Options
+	if data.Mapping() != nil {
+		o.Mapped = data
+	}
+	return x.scan(ctx, r, data.Size(), o)
+}
+
+func (x *Indexer) scan(ctx context.Context, r io.ReaderAt, size int64, o carfile.Options) error {
 	x.builder.Bind(ctx)
-	o := carfile.Options{Verify: x.options.Verify, Progress: x.options.Progress}
+	o.Verify, o.Progress = x.options.Verify, x.options.Progress
 	return carfile.Scan(ctx, r, size, o, x.addSection)
 }
 
