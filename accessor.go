@@ -83,10 +83,12 @@ var (
 // A ShardAccessor gives access to the data of a shard until it is closed. It is
 // safe for concurrent use.
 type ShardAccessor struct {
-	key    shard.Key
-	shard  *Shard // nil outside a store
-	data   *mapped.Data
-	stored bool // idx is the store's, which is released in the end
+	key   shard.Key
+	shard *Shard // nil outside a store
+	data  *mapped.Data
+
+	stored     bool  // idx is the store's, which is released in the end
+	generation int64 // of idx then; see trust
 
 	mu   sync.Mutex // guards idx, which is made at first use when none was given
 	idx  carindex.Index
@@ -153,9 +155,10 @@ func (sa *ShardAccessor) index() (carindex.Index, error) {
 
 // suspectIndex reports, once, that the store's index is not one of the data.
 func (sa *ShardAccessor) suspectIndex(err error) {
-	if sa.stored && !sa.suspected.Swap(true) {
-		sa.shard.suspectIndex(err)
+	if !sa.stored || sa.suspected.Swap(true) || sa.generation != sa.shard.trust.generation.Load() {
+		return
 	}
+	sa.shard.suspectIndex(err)
 }
 
 // Close ends the access: readers and blockstores return errors from now on. It
@@ -163,10 +166,10 @@ func (sa *ShardAccessor) suspectIndex(err error) {
 // its error.
 func (sa *ShardAccessor) Close() error {
 	sa.once.Do(func() {
-		sa.err = sa.letGo()
 		if sa.shard != nil && sa.shard.store != nil {
-			sa.shard.store.gate.post(message{shard: sa.shard, event: event{kind: evReleased}})
+			defer sa.shard.store.gate.post(message{shard: sa.shard, event: event{kind: evReleased}})
 		}
+		sa.err = sa.letGo()
 	})
 	return sa.err
 }
@@ -176,7 +179,7 @@ func (sa *ShardAccessor) Close() error {
 func (sa *ShardAccessor) letGo() error {
 	err := sa.data.Close()
 	if sa.stored {
-		releaseIndex(sa.idx)
+		sa.shard.store.release(sa.idx)
 	}
 	return err
 }

@@ -46,8 +46,8 @@ type Config struct {
 	// RecoverImmediately.
 	FailureCh chan<- ShardResult
 
-	// MaxConcurrentIndex is how many shards are indexed at once. 0 is no bound.
-	// Passing over data while it is being downloaded does not count.
+	// MaxConcurrentIndex is how many shards are indexed at once. 0 is no bound. As
+	// many again are passed over while they are being downloaded.
 	MaxConcurrentIndex int
 
 	// MaxConcurrentReadyFetches is how many mounts that report themselves ready
@@ -73,7 +73,8 @@ type Config struct {
 	// VerifyBlocks makes the indexing compare every block with its hash, on as
 	// many cores as there are. It reads all of the data, whereas indexing alone
 	// passes over large blocks. A block that differs fails the shard with
-	// ErrHashMismatch. It does not concern a ShardIndexer.
+	// ErrHashMismatch. A full index that is there already is not adopted then. It
+	// does not concern a ShardIndexer.
 	VerifyBlocks bool
 
 	// OnIndexProgress is told, about once for each MiB, how far the indexing of a
@@ -85,7 +86,7 @@ type Config struct {
 
 // IndexProgress is how far the indexing of a shard has come.
 type IndexProgress struct {
-	Bytes  int64 // of the CARv1 payload that have been passed
+	Bytes  int64 // of the file that have been passed
 	Blocks int64 // that were found
 }
 

@@ -81,9 +81,11 @@ type DAGStore struct {
 	config        Config
 	registry      *mount.Registry
 	indices       index.FullIndexRepo
+	folder        *index.FSIndexRepo // indices, if it is exactly that: what wraps it has its own methods
 	topLevel      *topLevel
 	catalogue     *catalogue.Catalogue
 	indexMemory   *indexbuild.Budget
+	earlyScans    slots // of data that is being downloaded
 	throttleIndex throttle.Throttler
 	throttleFetch throttle.Throttler
 
@@ -124,15 +126,22 @@ func NewDAGStore(cfg Config) (*DAGStore, error) {
 	if cfg.Datastore == nil {
 		log.Warnw("no datastore is configured: shards will not survive a restart")
 	}
+	var earlyScans slots
+	if cfg.MaxConcurrentIndex > 0 {
+		earlyScans = make(slots, cfg.MaxConcurrentIndex)
+	}
+	folder, _ := cfg.IndexRepo.(*index.FSIndexRepo)
 	ctx, cancel := context.WithCancel(context.Background())
 	return &DAGStore{
 		TopLevelIndex: cfg.TopLevelIndex,
 		config:        cfg,
 		registry:      cfg.MountRegistry,
 		indices:       cfg.IndexRepo,
+		folder:        folder,
 		topLevel:      newTopLevel(cfg.TopLevelIndex),
 		catalogue:     catalogue.New(cfg.Datastore, StoreNamespace),
 		indexMemory:   indexbuild.NewBudget(cfg.IndexMemory),
+		earlyScans:    earlyScans,
 		throttleIndex: throttle.Fixed(cfg.MaxConcurrentIndex),
 		throttleFetch: throttle.Fixed(cfg.MaxConcurrentReadyFetches),
 		gate:          newGate(),
@@ -173,7 +182,7 @@ func (d *DAGStore) restoreAndRun(ctx context.Context) error {
 // when every goroutine of the store has ended. An answer that nobody receives
 // within a second is dropped. Open accessors stay usable until they are closed.
 // Close may be called often and always returns nil, but not by what the store
-// itself calls and awaits: mounts, indexers, indices.
+// itself calls and awaits: mounts, indexers, indices, OnIndexProgress.
 func (d *DAGStore) Close() error {
 	d.gate.close()
 	d.cancel()
@@ -265,12 +274,26 @@ func (d *DAGStore) Stats() map[ShardState]int {
 
 // GetIterableIndex returns the full index of a shard. An index that is missing
 // gives an error that is index.ErrNotFound and fs.ErrNotExist. It may also be an
-// index.RecordIterator, which is faster to go through, and an index.Releaser.
+// index.RecordIterator, which is faster to go through, and an index.Releaser. An
+// index that no part of this process has read yet is read whole first; a damaged
+// one gives an error that is index.ErrDamaged, and is made again.
 func (d *DAGStore) GetIterableIndex(key shard.Key) (carindex.IterableIndex, error) {
 	idx, err := d.iterableIndex(key)
 	if err != nil {
 		return nil, fmt.Errorf("full index of shard %q: %w", key, err)
 	}
+	sh := d.gate.lookup(key)
+	if sh == nil || sh.trust.known() {
+		return idx, nil
+	}
+	if err := verifyIndex(context.Background(), idx); err != nil {
+		d.release(idx)
+		if isLost(err) {
+			sh.indexLost(err)
+		}
+		return nil, fmt.Errorf("full index of shard %q: %w", key, err)
+	}
+	sh.trust.whole.Store(true)
 	return idx, nil
 }
 

@@ -50,7 +50,7 @@ func (d *DAGStore) run() {
 		l.handle(l.gate.take())
 	}
 	l.gate.die()
-	d.release()
+	d.unlockFolder()
 	close(d.done)
 }
 

@@ -2,15 +2,42 @@ package dagstore
 
 import (
 	"context"
+	"sync/atomic"
+
+	carindex "github.com/ipld/go-car/v2/index"
 
 	"github.com/filecoin-project/dagstore/index"
 	"github.com/filecoin-project/dagstore/internal/guard"
 )
 
+// A trust is what this process knows of the full index of a shard.
+type trust struct {
+	made       atomic.Bool  // it was made by this process
+	fits       atomic.Bool  // it was made, or compared with the data in places
+	whole      atomic.Bool  // it was read whole, and is what was written
+	generation atomic.Int64 // how often it was made
+	checking   atomic.Bool  // a check of it is waiting, or under way
+	blamed     atomic.Bool  // it was logged that the data is at fault
+}
+
+// renew is called when the index was made.
+func (t *trust) renew() {
+	t.generation.Add(1)
+	t.whole.Store(false)
+	t.made.Store(true)
+	t.fits.Store(true)
+}
+
+// known tells whether the index need not be read whole before it is believed.
+func (t *trust) known() bool { return t.made.Load() || t.whole.Load() }
+
 // suspectIndex has the full index of the shard read whole, off every caller's
 // path, and made again if it is damaged. The suspicion is what a look-up found;
-// nil means that the index was just opened for the first time.
+// nil means that nobody has read it yet.
 func (sh *Shard) suspectIndex(suspicion error) {
+	if sh.trust.checking.Swap(true) {
+		return
+	}
 	sh.store.gate.post(message{shard: sh, suspect: true, event: event{kind: noEvent, err: suspicion}})
 }
 
@@ -44,22 +71,36 @@ func (l *loop) checkNext() {
 
 // checkIndex reads the full index whole. What a look-up found counts even if the
 // index is what was written, unless this process wrote it: then the data is not
-// what it was.
+// what it was, and the index is not read for that again.
 func (sh *Shard) checkIndex(ctx context.Context, suspicion error) {
+	defer sh.trust.checking.Store(false)
 	if !sh.store.gate.serves(sh) {
 		return
 	}
-	made := sh.made.Load()
-	err := sh.verifyIndex(ctx)
+	made := sh.trust.made.Load()
+	if suspicion != nil && made && sh.trust.whole.Load() {
+		sh.blameData(suspicion)
+		return
+	}
+	err := sh.verifyStored(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case isLost(err):
 		sh.indexLost(err)
 	case err != nil:
-		log.Warnw("full index of a shard could not be verified", "shard", sh.key, "error", err)
+		log.Warnw("full index of a shard could not be verified; the next acquirer has it tried again", "shard", sh.key, "error", err)
 	case suspicion != nil && !made:
 		sh.indexLost(suspicion)
-	case suspicion != nil:
+	default:
+		sh.trust.whole.Store(true)
+		if suspicion != nil {
+			sh.blameData(suspicion)
+		}
+	}
+}
+
+func (sh *Shard) blameData(suspicion error) {
+	if !sh.trust.blamed.Swap(true) {
 		log.Errorw("blocks of a shard are not where its new index says: has its data changed?", "shard", sh.key, "error", suspicion)
 	}
 }
@@ -69,13 +110,19 @@ func (sh *Shard) indexLost(err error) {
 	sh.store.gate.post(message{shard: sh, event: event{kind: evIndexLost, err: err}})
 }
 
-func (sh *Shard) verifyIndex(ctx context.Context) (err error) {
-	defer guard.Recover(&err)
+func (sh *Shard) verifyStored(ctx context.Context) error {
 	idx, err := sh.store.fullIndex(sh.key)
 	if err != nil {
 		return err
 	}
-	defer releaseIndex(idx)
+	defer sh.store.release(idx)
+	return verifyIndex(ctx, idx)
+}
+
+// verifyIndex reads an index whole, if it is one that can tell whether it is
+// sound.
+func verifyIndex(ctx context.Context, idx carindex.Index) (err error) {
+	defer guard.Recover(&err)
 	if v, ok := idx.(index.Verifier); ok {
 		return v.Verify(ctx)
 	}

@@ -9,7 +9,6 @@ import (
 
 	carindex "github.com/ipld/go-car/v2/index"
 
-	"github.com/filecoin-project/dagstore/index"
 	"github.com/filecoin-project/dagstore/internal/carfile"
 	"github.com/filecoin-project/dagstore/internal/files"
 	"github.com/filecoin-project/dagstore/internal/guard"
@@ -31,7 +30,7 @@ func (sh *Shard) index(ctx context.Context, kind jobKind) (err error) {
 	if sh.mount == nil {
 		return errors.New("the mount could not be revived; destroy the shard")
 	}
-	if kind == jobIndex && sh.adopt(ctx) == nil {
+	if kind == jobIndex && !sh.store.config.VerifyBlocks && sh.adopt(ctx) == nil {
 		return nil
 	}
 	if kind == jobRefetch {
@@ -70,37 +69,88 @@ func isDamaged(err error) bool {
 	return errors.Is(err, ErrMalformedCAR) || errors.Is(err, ErrTruncatedCAR) || errors.Is(err, ErrHashMismatch)
 }
 
-// adopt uses a full index that is there already. It is checked against the data
-// when the shard is first opened.
+// adopt uses a full index that is there already, if it is whole. It is checked
+// against the data when the shard is first opened.
 func (sh *Shard) adopt(ctx context.Context) error {
-	idx, err := sh.store.iterableIndex(sh.key)
+	d := sh.store
+	idx, err := d.iterableIndex(sh.key)
 	if err != nil {
 		return err
 	}
-	defer releaseIndex(idx)
-	return sh.store.topLevel.add(ctx, sh.key, idx)
+	defer d.release(idx)
+	if err := verifyIndex(ctx, idx); err != nil {
+		return err
+	}
+	sh.trust.whole.Store(true)
+	return d.topLevel.add(ctx, sh.key, idx)
 }
 
-// indexData makes the indices from the data. Fetching has its own throttle, and
-// nothing is held open while the job waits for the one of indexing.
-func (sh *Shard) indexData(ctx context.Context) (err error) {
-	x := sh.newIndexer()
-	defer func() { err = errors.Join(err, x.Close()) }()
-	scanned, err := sh.copyAndScan(ctx, x)
+// indexData makes the indices from the data. Fetching has its own throttle. While
+// the job waits for the one of indexing it holds nothing open, unless it has
+// passed over the data already, which only so many jobs may do at a time.
+func (sh *Shard) indexData(ctx context.Context) error {
+	d := sh.store
+	early := d.config.ShardIndexer == nil && !d.config.VerifyBlocks && d.earlyScans.take()
+	if early {
+		defer d.earlyScans.give()
+	}
+	scanned, err := sh.copy(ctx, early)
 	if err != nil {
 		return err
 	}
-	return sh.store.throttleIndex.Do(ctx, func(ctx context.Context) error {
+	defer sh.discard(scanned)
+	return d.throttleIndex.Do(ctx, func(ctx context.Context) error {
 		switch {
-		case sh.store.config.ShardIndexer != nil:
-			return sh.indexByUser(ctx, x)
-		case !scanned:
-			if err := sh.scan(ctx, x); err != nil {
-				return err
-			}
+		case scanned != nil:
+			return sh.keepIndexed(ctx, scanned)
+		case d.config.ShardIndexer != nil:
+			return sh.indexByUser(ctx)
+		default:
+			return sh.scanAndKeep(ctx)
 		}
-		return sh.keepIndexed(ctx, x)
 	})
+}
+
+// slots bounds how many do something at once. Nil is no bound.
+type slots chan struct{}
+
+// take returns false if all are taken. It does not wait.
+func (s slots) take() bool {
+	if s == nil {
+		return true
+	}
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s slots) give() {
+	if s != nil {
+		<-s
+	}
+}
+
+// copy makes a local copy, if the mount needs one. If early, the data is scanned
+// as it arrives; the Indexer that is returned has all of it then, and is nil if
+// there was nothing to copy, or if somebody else has begun to.
+func (sh *Shard) copy(ctx context.Context, early bool) (*indexer.Indexer, error) {
+	if !early {
+		return nil, sh.mount.Prepare(ctx)
+	}
+	x := sh.newIndexer()
+	stream := x.Stream(ctx)
+	complete, err := sh.mount.PrepareTapped(ctx, stream)
+	if err == nil && complete {
+		err = stream.Finish()
+	}
+	if err != nil || !complete {
+		sh.discard(x)
+		return nil, err
+	}
+	return x, nil
 }
 
 func (sh *Shard) newIndexer() *indexer.Indexer {
@@ -115,23 +165,18 @@ func (sh *Shard) newIndexer() *indexer.Indexer {
 	return indexer.New(o)
 }
 
-// copyAndScan makes a local copy, if the mount needs one, and scans the data as
-// it arrives. It reports whether that was done: not if the data is here already,
-// and not if it is to be read in another way.
-func (sh *Shard) copyAndScan(ctx context.Context, x *indexer.Indexer) (bool, error) {
-	if sh.store.config.ShardIndexer != nil || sh.store.config.VerifyBlocks {
-		return false, sh.mount.Prepare(ctx)
+// discard closes an Indexer, unless it is nil.
+func (sh *Shard) discard(x *indexer.Indexer) {
+	if x == nil {
+		return
 	}
-	stream := x.Stream(ctx)
-	complete, err := sh.mount.PrepareTapped(ctx, stream)
-	if err != nil || !complete {
-		return false, err
+	if err := x.Close(); err != nil {
+		log.Warnw("temporary file of indexing not closed cleanly", "shard", sh.key, "error", err)
 	}
-	return true, stream.Finish()
 }
 
-// scan adds the sections of the data to the index.
-func (sh *Shard) scan(ctx context.Context, x *indexer.Indexer) (err error) {
+// scanAndKeep indexes the data that is there.
+func (sh *Shard) scanAndKeep(ctx context.Context) (err error) {
 	r, err := sh.mount.Fetch(ctx)
 	if err != nil {
 		return err
@@ -141,79 +186,91 @@ func (sh *Shard) scan(ctx context.Context, x *indexer.Indexer) (err error) {
 		return errors.Join(err, r.Close())
 	}
 	defer func() { err = errors.Join(err, data.Close()) }()
-	return x.ScanMapped(ctx, r, data)
-}
-
-// withData calls use with a reader of the data, at its first byte.
-func (sh *Shard) withData(ctx context.Context, use func(mount.Reader) error) (err error) {
-	r, err := sh.mount.Fetch(ctx)
-	if err != nil {
+	x := sh.newIndexer()
+	defer sh.discard(x)
+	if err := x.ScanMapped(ctx, r, data); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	return use(r)
+	return sh.keepIndexed(ctx, x)
 }
 
-// keepIndexed keeps the index that x has made. A repository that cannot take it
-// as it is written gets it in memory.
+// keepIndexed keeps the index that x has made. The repository of this module takes
+// it as it is being written; any other gets it in memory.
 func (sh *Shard) keepIndexed(ctx context.Context, x *indexer.Indexer) error {
 	d := sh.store
-	return sh.replaceIndices(ctx, func() error {
-		if repo, ok := d.indices.(index.StreamRepo); ok {
-			return repo.WriteFullIndex(sh.key, func(w io.Writer) error { return x.WriteTo(ctx, w) })
-		}
+	if d.folder == nil {
 		idx, err := x.InMemory(ctx)
 		if err != nil {
 			return err
 		}
-		return d.indices.AddFullIndex(sh.key, idx.CarIndex())
+		return sh.keep(ctx, idx.CarIndex().(carindex.IterableIndex))
+	}
+	return sh.replaceIndices(ctx, func(feed func(carindex.IterableIndex) error) error {
+		err := d.folder.WriteFullIndex(sh.key, func(w io.Writer) error { return x.WriteTo(ctx, w) })
+		if err != nil {
+			return fmt.Errorf("keep the full index: %w", err)
+		}
+		idx, err := d.iterableIndex(sh.key)
+		if err != nil {
+			return fmt.Errorf("read the full index: %w", err)
+		}
+		defer d.release(idx)
+		return feed(idx)
 	})
 }
 
-// replaceIndices keeps a new full index, and puts its multihashes into the
-// top-level index in the place of those of the old one.
-func (sh *Shard) replaceIndices(ctx context.Context, keep func() error) error {
+// keep keeps an index.
+func (sh *Shard) keep(ctx context.Context, idx carindex.IterableIndex) error {
+	return sh.replaceIndices(ctx, func(feed func(carindex.IterableIndex) error) error {
+		if err := sh.store.indices.AddFullIndex(sh.key, idx); err != nil {
+			return fmt.Errorf("keep the full index: %w", err)
+		}
+		return feed(idx)
+	})
+}
+
+// replaceIndices has a new full index kept and then fed to the top-level index, in
+// the place of what the old one had there.
+func (sh *Shard) replaceIndices(ctx context.Context, keep func(feed func(carindex.IterableIndex) error) error) error {
 	d := sh.store
 	old := d.storedIndex(sh.key)
 	defer old.release()
-	if err := keep(); err != nil {
-		return fmt.Errorf("keep the full index: %w", err)
+	err := keep(func(idx carindex.IterableIndex) error {
+		return d.topLevel.replace(ctx, sh.key, old.multihashes(), indexMultihashes{idx})
+	})
+	if err == nil {
+		sh.trust.renew()
 	}
-	idx, err := d.iterableIndex(sh.key)
-	if err != nil {
-		return fmt.Errorf("read the full index: %w", err)
-	}
-	defer releaseIndex(idx)
-	if err := d.topLevel.replace(ctx, sh.key, old.multihashes(), indexMultihashes{idx}); err != nil {
-		return err
-	}
-	sh.fits.Store(true)
-	sh.made.Store(true)
-	return nil
+	return err
 }
 
 // indexByUser keeps the index that the user's indexer makes. One that does not
 // tell its multihashes is kept in our own form: for the sections of the data that
 // it finds.
-func (sh *Shard) indexByUser(ctx context.Context, x *indexer.Indexer) error {
-	return sh.withData(ctx, func(r mount.Reader) error {
-		idx, err := sh.store.config.ShardIndexer(ctx, sh.key, r)
-		if err != nil {
-			return fmt.Errorf("index the data: %w", err)
-		}
-		if idx == nil {
-			return errors.New("index the data: the indexer returned no index")
-		}
-		if _, ok := idx.(carindex.IterableIndex); ok {
-			return sh.replaceIndices(ctx, func() error { return sh.store.indices.AddFullIndex(sh.key, idx) })
-		}
-		size, err := r.Seek(0, io.SeekEnd)
-		if err != nil {
-			return err
-		}
-		if err := x.ScanIndexed(ctx, r, size, idx); err != nil {
-			return err
-		}
-		return sh.keepIndexed(ctx, x)
-	})
+func (sh *Shard) indexByUser(ctx context.Context) (err error) {
+	r, err := sh.mount.Fetch(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	idx, err := sh.store.config.ShardIndexer(ctx, sh.key, r)
+	if err != nil {
+		return fmt.Errorf("index the data: %w", err)
+	}
+	if idx == nil {
+		return errors.New("index the data: the indexer returned no index")
+	}
+	if iterable, ok := idx.(carindex.IterableIndex); ok {
+		return sh.keep(ctx, iterable)
+	}
+	size, err := r.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	x := sh.newIndexer()
+	defer sh.discard(x)
+	if err := x.ScanIndexed(ctx, r, size, idx); err != nil {
+		return err
+	}
+	return sh.keepIndexed(ctx, x)
 }

@@ -18,7 +18,7 @@ func (sh *Shard) work(ctx context.Context, j job) message {
 		m.kind, m.accessor, m.err = sh.open(ctx)
 	case jobReopen:
 		m.kind, m.accessor, m.err = sh.open(ctx)
-		if m.kind == evOpenStale && sh.fits.Load() {
+		if m.kind == evOpenStale && sh.trust.fits.Load() {
 			m.kind = evOpenFailed // the index was made a moment ago: making it again does not help
 		}
 	case jobErase:

@@ -48,6 +48,7 @@ func (sh *Shard) openAccessor(ctx context.Context) (_ *ShardAccessor, err error)
 	if err != nil {
 		return nil, err
 	}
+	generation := sh.trust.generation.Load()
 	idx, err := sh.store.fullIndex(sh.key)
 	if err != nil {
 		if isLost(err) {
@@ -57,10 +58,10 @@ func (sh *Shard) openAccessor(ctx context.Context) (_ *ShardAccessor, err error)
 	}
 	a, err := NewShardAccessor(r, idx, sh)
 	if err != nil {
-		releaseIndex(idx)
+		sh.store.release(idx)
 		return nil, errors.Join(err, r.Close())
 	}
-	a.stored = true
+	a.stored, a.generation = true, generation
 	if err := sh.compare(ctx, a, idx); err != nil {
 		return nil, errors.Join(err, a.letGo())
 	}
@@ -70,15 +71,18 @@ func (sh *Shard) openAccessor(ctx context.Context) (_ *ShardAccessor, err error)
 // compare compares an index that was found, and not made, with the data. The rest
 // of it is looked at beside serving.
 func (sh *Shard) compare(ctx context.Context, a *ShardAccessor, idx carindex.Index) error {
-	if sh.fits.Load() {
-		return nil
+	if !sh.trust.fits.Load() {
+		err := blockview.Fits(ctx, a.data, idx, openChecks)
+		if errors.Is(err, blockview.ErrMismatch) || isDamaged(err) {
+			return fmt.Errorf("%w: %w", errStaleIndex, err)
+		}
+		if err != nil {
+			return err
+		}
+		sh.trust.fits.Store(true)
 	}
-	err := blockview.Fits(ctx, a.data, idx, openChecks)
-	if errors.Is(err, blockview.ErrMismatch) || isDamaged(err) {
-		return fmt.Errorf("%w: %w", errStaleIndex, err)
-	}
-	if err == nil && !sh.fits.Swap(true) {
+	if !sh.trust.known() {
 		sh.suspectIndex(nil)
 	}
-	return err
+	return nil
 }

@@ -180,8 +180,8 @@ func (d *DAGStore) spared(e catalogue.Entry) []string {
 	return names
 }
 
-// release gives the transients folder back.
-func (d *DAGStore) release() {
+// unlockFolder gives the transients folder back.
+func (d *DAGStore) unlockFolder() {
 	if d.unlock == nil {
 		return
 	}
@@ -200,7 +200,7 @@ func (d *DAGStore) refuseAll() {
 // restoredFrom lists the sentinels that the recorded error of a shard may stand
 // for.
 var restoredFrom = []error{
-	ErrShardInitializationFailed, ErrMalformedCAR, ErrTruncatedCAR, os.ErrNotExist, os.ErrPermission,
+	ErrShardInitializationFailed, ErrMalformedCAR, ErrTruncatedCAR, ErrHashMismatch, ErrUnknownHash, os.ErrNotExist, os.ErrPermission,
 	context.DeadlineExceeded, context.Canceled,
 }
 

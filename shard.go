@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/filecoin-project/dagstore/mount"
@@ -34,8 +33,7 @@ type Shard struct {
 
 	lifecycle // only the loop touches it
 
-	fits atomic.Bool // the full index was made by this process, or was found to fit the data
-	made atomic.Bool // it was made by this process
+	trust trust // in the full index
 
 	// Guarded by the gate.
 	published ShardInfo

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	carindex "github.com/ipld/go-car/v2/index"
+	mh "github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/index"
 	"github.com/filecoin-project/dagstore/internal/guard"
@@ -33,15 +34,17 @@ func (d *DAGStore) iterableIndex(key shard.Key) (carindex.IterableIndex, error) 
 	}
 	iterable, ok := idx.(carindex.IterableIndex)
 	if !ok {
-		releaseIndex(idx)
+		d.release(idx)
 		return nil, fmt.Errorf("%w: codec %s", errNotIterable, idx.Codec())
 	}
 	return iterable, nil
 }
 
-// releaseIndex lets go of an index that holds something open.
-func releaseIndex(idx carindex.Index) {
-	if r, ok := idx.(index.Releaser); ok {
+// release lets go of an index that fullIndex returned. Only what the repository
+// of this module gave is known to be nobody else's; a repository that wraps it may
+// keep what it was given, and then the garbage collector releases it.
+func (d *DAGStore) release(idx carindex.Index) {
+	if r, ok := idx.(index.Releaser); ok && d.folder != nil {
 		r.Release()
 	}
 }
@@ -54,7 +57,10 @@ func isLost(err error) bool {
 }
 
 // A storedIndex is the full index that a shard has, as far as it can be read.
-type storedIndex struct{ carindex.IterableIndex }
+type storedIndex struct {
+	store *DAGStore
+	index carindex.IterableIndex // nil if it cannot be opened
+}
 
 // storedIndex returns what there is of the full index of a shard. It is to be
 // released.
@@ -63,19 +69,38 @@ func (d *DAGStore) storedIndex(key shard.Key) storedIndex {
 	if err != nil {
 		return storedIndex{}
 	}
-	return storedIndex{idx}
+	return storedIndex{d, idx}
 }
 
 func (s storedIndex) release() {
-	if s.IterableIndex != nil {
-		releaseIndex(s.IterableIndex)
+	if s.index != nil {
+		s.store.release(s.index)
 	}
 }
 
-// multihashes returns nil if the index cannot be read.
+// multihashes returns the multihashes to be removed from a top-level index, nil if
+// they are not known.
 func (s storedIndex) multihashes() index.MultihashIterator {
-	if s.IterableIndex == nil {
+	if s.index == nil {
 		return nil
 	}
-	return indexMultihashes(s)
+	return readable{s.index}
+}
+
+// readable are the multihashes of an index as far as it can be read: that it is
+// damaged must not be in the way of its removal.
+type readable struct{ carindex.IterableIndex }
+
+func (r readable) ForEach(f func(mh.Multihash) error) error {
+	var ended error // by f
+	err := guard.Call(func() error {
+		return r.IterableIndex.ForEach(func(h mh.Multihash, _ uint64) error {
+			ended = f(h)
+			return ended
+		})
+	})
+	if err != nil && ended == nil {
+		log.Warnw("old full index of a shard cannot be read to its end", "error", err)
+	}
+	return ended
 }

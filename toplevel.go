@@ -131,7 +131,11 @@ func (l *loop) backfillShard(sh *Shard) {
 		if err != nil {
 			return err
 		}
-		defer releaseIndex(idx)
+		defer l.release(idx)
+		if err := verifyIndex(l.ctx, idx); err != nil {
+			return err
+		}
+		sh.trust.whole.Store(true)
 		return l.topLevel.feed(l.ctx, sh.key, indexMultihashes{idx})
 	})
 	switch {

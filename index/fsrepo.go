@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/ipfs/go-log/v2"
@@ -46,10 +47,7 @@ type FSIndexRepo struct {
 	sorting *indexbuild.Budget
 }
 
-var (
-	_ Repo       = (*FSIndexRepo)(nil)
-	_ StreamRepo = (*FSIndexRepo)(nil)
-)
+var _ Repo = (*FSIndexRepo)(nil)
 
 // NewFSRepo opens the repo in a folder, which it makes if it is missing. It
 // refuses a folder of another version of the format, without touching it. One
@@ -64,6 +62,7 @@ func openFSRepo(fsys files.FS, dir string) (*FSIndexRepo, error) {
 	if err := r.prepare(); err != nil {
 		return nil, fmt.Errorf("index folder: %w", err)
 	}
+	runtime.AddCleanup(r, (*openFiles).closeIdle, r.open)
 	return r, nil
 }
 
@@ -245,7 +244,9 @@ func (r *FSIndexRepo) AddFullIndex(key shard.Key, index carindex.Index) error {
 	})
 }
 
-// WriteFullIndex implements StreamRepo.
+// WriteFullIndex is AddFullIndex for the index that write writes, in the form of
+// go-car's index.WriteTo, while it writes it. An error of write comes back, and
+// then the old index stays.
 func (r *FSIndexRepo) WriteFullIndex(key shard.Key, write func(io.Writer) error) error {
 	path := r.path(key)
 	err := files.Replace(r.fs, path, func(w io.Writer) error {
@@ -268,6 +269,7 @@ func (r *FSIndexRepo) WriteFullIndex(key shard.Key, write func(io.Writer) error)
 
 func (r *FSIndexRepo) writeIndex(w io.Writer, index carindex.Index) (err error) {
 	if full, ok := fullindex.Of(index); ok {
+		defer runtime.KeepAlive(index) // which may hold full open
 		_, err = carindex.WriteTo(full, w)
 		return err
 	}

@@ -11,7 +11,6 @@ package index
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 
 	carindex "github.com/ipld/go-car/v2/index"
@@ -71,14 +70,6 @@ type FullIndexRepo interface {
 	// StatFullIndex tells whether there is an index of a shard, whole or
 	// damaged. If there is none, it returns the zero Stat and no error.
 	StatFullIndex(key shard.Key) (Stat, error)
-}
-
-// A StreamRepo is a FullIndexRepo that takes an index while it is being made.
-type StreamRepo interface {
-	// WriteFullIndex is AddFullIndex for the index that write writes, in the
-	// form of go-car's index.WriteTo. An error of write comes back, and then the
-	// old index stays.
-	WriteFullIndex(key shard.Key, write func(io.Writer) error) error
 }
 
 // A Repo keeps full indices and manifests.

@@ -70,8 +70,7 @@ func (p *openFiles) add(fresh *openFile) *openFile {
 	return fresh
 }
 
-// forget is called when a file is replaced or dropped: a later one may have got
-// the same place on the disk within one tick of the clock.
+// forget is called when a file was replaced or dropped.
 func (p *openFiles) forget(path string) {
 	p.mu.Lock()
 	old := p.take(path)
@@ -113,6 +112,22 @@ func (p *openFiles) letGo(o *openFile) {
 	}
 	p.mu.Unlock()
 	unused.close()
+}
+
+// closeIdle closes the files that nobody uses; those in use are closed when they
+// are let go.
+func (p *openFiles) closeIdle() {
+	p.mu.Lock()
+	var unused []*openFile
+	for path := range p.byPath {
+		if o := p.take(path); o != nil {
+			unused = append(unused, o)
+		}
+	}
+	p.mu.Unlock()
+	for _, o := range unused {
+		o.close()
+	}
 }
 
 // close is called once nobody uses the file any more. Of no file it does nothing.

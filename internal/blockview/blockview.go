@@ -122,19 +122,10 @@ func allocate(size int64) (p []byte, err error) {
 
 // usable returns the reason why a call cannot begin or go on.
 func (b *Blocks) usable(ctx context.Context) error {
-	if b.closed() {
+	if b.data.Closed() {
 		return fs.ErrClosed
 	}
 	return ctx.Err()
-}
-
-func (b *Blocks) closed() bool {
-	select {
-	case <-b.data.Done():
-		return true
-	default:
-		return false
-	}
 }
 
 // edge is the error that leaves the package for err. All errors of closed data
@@ -144,7 +135,7 @@ func (b *Blocks) edge(c cid.Cid, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case b.closed(), errors.Is(err, fs.ErrClosed):
+	case b.data.Closed(), errors.Is(err, fs.ErrClosed):
 		return fs.ErrClosed
 	case errors.Is(err, errAbsent):
 		return ipld.ErrNotFound{Cid: c}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io/fs"
+	"runtime"
 	"slices"
 
 	blocks "github.com/ipfs/go-block-format"
@@ -71,6 +72,7 @@ func (b *Blocks) offset(c cid.Cid) (offset uint64) {
 		return 0
 	}
 	defer b.data.Leave(pass)
+	defer runtime.KeepAlive(b) // and with it the index, which Find does not hold open
 	s := search{query: query{cid: c}}
 	if s.parse() != nil || s.code == multihash.IDENTITY {
 		return 0

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"hash"
 
 	"github.com/multiformats/go-multihash"
@@ -73,13 +74,48 @@ func (b *blockHash) setFunction(s *Section) error {
 		return nil
 	}
 	var err error
+	if b.hash, err = newHash(s.Code, len(s.Digest)); err != nil {
+		return &Error{Part: "section", Offset: s.Offset, Reason: "its block is not verified", Err: err}
+	}
+	return nil
+}
+
+// newHash returns a hash function for digests of a length. The error wraps
+// ErrUnknownHash, or ErrHashMismatch if its digests are never so long.
+func newHash(code uint64, length int) (hash.Hash, error) {
 	// The length matters to functions that can give more than they do by default.
-	b.hash, err = hashes.GetVariableHasher(s.Code, cmp.Or(len(s.Digest), -1))
+	h, err := hashes.GetVariableHasher(code, cmp.Or(length, -1))
 	switch {
 	case errors.Is(err, hashes.ErrLenTooLarge):
-		return sectionError(ErrHashMismatch, s.Offset, "its digest of %d bytes is longer than its hash function gives", len(s.Digest))
+		return nil, fmt.Errorf("%w: hash function 0x%x gives no digest of %d bytes", ErrHashMismatch, code, length)
 	case err != nil:
-		return sectionError(ErrUnknownHash, s.Offset, "%v", err)
+		return nil, fmt.Errorf("%w 0x%x: %w", ErrUnknownHash, code, err)
+	}
+	return h, nil
+}
+
+// CheckBlock compares a block with the multihash of its CID, as [Options.Verify]
+// does. The error wraps ErrHashMismatch or ErrUnknownHash.
+func CheckBlock(code uint64, digest string, block []byte) error {
+	if code == multihash.SHA2_256 {
+		sum := sha256.Sum256(block)
+		return checkSum(digest, sum[:])
+	}
+	h, err := newHash(code, len(digest))
+	if err != nil {
+		return err
+	}
+	_, _ = h.Write(block) // a hash never fails
+	if code == multihash.IDENTITY && len(block) != len(digest) {
+		return ErrHashMismatch
+	}
+	return checkSum(digest, h.Sum(nil))
+}
+
+// checkSum compares a digest, which may be cut, as far as it goes.
+func checkSum(digest string, sum []byte) error {
+	if len(digest) > len(sum) || string(sum[:len(digest)]) != digest {
+		return ErrHashMismatch
 	}
 	return nil
 }

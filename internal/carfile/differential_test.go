@@ -20,15 +20,15 @@ import (
 // refused although go-car may accept it.
 var stricter = map[string]*regexp.Regexp{
 	"a section ends behind the payload": regexp.MustCompile(
-		`^car: section at offset \d+: (\d+ bytes long, only \d+ are left|the payload ends in its length)$`),
+		`^[a-z]+ car: (?:unexpected EOF: )?section at offset \d+: (\d+ bytes long, only \d+ are left|the payload ends in its length)$`),
 	"a section is shorter than its CID": regexp.MustCompile(
-		`^car: section at offset \d+: no CID in its \d+ bytes: it is shorter than its CID$`),
+		`^[a-z]+ car: (?:unexpected EOF: )?section at offset \d+: no CID in its \d+ bytes: it is shorter than its CID$`),
 	"the data of a CARv2 is not in the file": regexp.MustCompile(
-		`^car: header at offset 11: \d+ bytes of data at offset \d+ do not fit into the file of \d+ bytes$`),
+		`^[a-z]+ car: (?:unexpected EOF: )?header at offset 11: \d+ bytes of data at offset \d+ do not fit into the file of \d+ bytes$`),
 	"the data of a CARv2 is cut in its header": regexp.MustCompile(
-		`^car: header at offset \d+: (\d+ bytes long, only -?\d+ are left|no length)$`),
+		`^[a-z]+ car: (?:unexpected EOF: )?header at offset \d+: (\d+ bytes long, only -?\d+ are left|no length)$`),
 	"the pragma has another encoding": regexp.MustCompile(
-		`^car: header at offset 0: version 2 where 1 is expected$`),
+		`^[a-z]+ car: (?:unexpected EOF: )?header at offset 0: version 2 where 1 is expected$`),
 }
 
 // requireGoCarAgrees checks that go-car finds the same in a file that is accepted.

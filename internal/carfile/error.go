@@ -28,9 +28,9 @@ type Error struct {
 	Err    error // ErrMalformed, ErrTruncated, ErrHashMismatch or ErrUnknownHash
 }
 
-// Error returns all of it but the sentinel.
+// Error returns all of it, the sentinel first.
 func (e *Error) Error() string {
-	return fmt.Sprintf("car: %s at offset %d: %s", e.Part, e.Offset, e.Reason)
+	return fmt.Sprintf("%v: %s at offset %d: %s", e.Err, e.Part, e.Offset, e.Reason)
 }
 
 // Unwrap returns the sentinel.

@@ -155,7 +155,7 @@ func TestHostileCarIsRefusedInsteadOfEndingTheProcess(t *testing.T) {
 	_, err := sections(after(uvarint(1<<62), block))
 	require.ErrorIs(t, err, truncated, "whatever else is wrong with it")
 	_, err = sections(after(block, []byte{1, 1}))
-	require.EqualError(t, err, "car: section at offset 95: no CID in its 1 bytes: it is shorter than its CID")
+	require.EqualError(t, err, "malformed car: section at offset 95: no CID in its 1 bytes: it is shorter than its CID")
 }
 
 // TestLyingEmbeddedIndexCannotHideABlock is defect 22h, and with an index that

@@ -130,6 +130,8 @@ func parseHeaderSize(head []byte, p Payload) (int64, error) {
 		return 0, headerError(ErrMalformed, p.Offset, "%d bytes long, allowed are 1 to %d", n, MaxHeader)
 	case int64(n) > left:
 		return 0, headerError(ErrTruncated, p.Offset, "%d bytes long, only %d are left", n, left)
+	case width < len(head) && head[width]>>5 != 5: // the major type of maps
+		return 0, headerError(ErrMalformed, p.Offset, "no CBOR map")
 	}
 	return int64(width) + int64(n), nil
 }

@@ -86,7 +86,7 @@ type windows struct {
 var (
 	// headWindows are for heads alone: where blocks are big, only pages with heads
 	// are read from the disk.
-	headWindows = windows{dense: 256 << 10, probe: 128, jump: 4 << 10}
+	headWindows = windows{dense: 512 << 10, probe: 128, jump: 4 << 10}
 	// blockWindows are for heads and blocks. What is bigger than 256 KiB is left
 	// to the verifiers, which read it piece by piece.
 	blockWindows = windows{dense: 1 << 20, probe: 128, jump: 256 << 10, whole: 256 << 10}

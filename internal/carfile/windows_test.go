@@ -62,7 +62,7 @@ func TestBigBlocksAreSkippedAndSmallOnesReadManyAtOnce(t *testing.T) {
 
 func TestFindingThePayloadReadsLittle(t *testing.T) {
 	v1 := cartest.V1(nil, cartest.Blocks(3, 100, 1))
-	long := slices.Concat(uvarint(3<<20), make([]byte, 4<<20)) // Find does not look into a header
+	long := slices.Concat(uvarint(3<<20), []byte{0xa2}, make([]byte, 4<<20)) // Find does not look into a header
 	for _, file := range [][]byte{v1, padded(v1, 0), padded(v1, 5000), long, padded(long, 7)} {
 		r := &countingReader{ReaderAt: bytes.NewReader(file)}
 		p, err := carfile.Find(r, int64(len(file)))

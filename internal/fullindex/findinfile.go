@@ -1,83 +1,144 @@
 package fullindex
 
 import (
-	"math/bits"
+	"slices"
+	"sync"
 )
 
-// pageSize is how many bytes of records are read at once where they are not
-// resident, about.
+// pageSize is how many bytes of records are read at once where they are not in
+// memory, unless a single record is longer.
 const pageSize = 4 << 10
 
-// A reading is a search in records that are read as they are needed.
+var pages = sync.Pool{New: func() any { return new([pageSize]byte) }}
+
+// A rest is the records of a bucket from the i-th on, which must be read.
+type rest struct {
+	index  *Index
+	bucket *bucket
+	i      int64
+}
+
+// findInFile is Find for an index that is neither in memory nor mapped.
+func (x *Index) findInFile(b *bucket, digest string) Matches {
+	m := Matches{digest: digest}
+	x.withPage(b, func(r *reading) { m.err = r.find(&m) })
+	return m
+}
+
+// next reads the records that follow.
+func (m *Matches) next() {
+	rest := m.rest
+	rest.index.withPage(rest.bucket, func(r *reading) {
+		if m.err = r.load(rest.i); m.err == nil {
+			r.give(m, rest.i)
+		}
+	})
+}
+
+// withPage calls use with a page to read records to, which it must not keep.
+func (x *Index) withPage(b *bucket, use func(*reading)) {
+	page := pages.Get().(*[pageSize]byte)
+	defer pages.Put(page)
+	r := reading{index: x, bucket: b, page: page[:pageSize/b.width*b.width]}
+	if len(r.page) == 0 {
+		r.page = make([]byte, b.width)
+	}
+	use(&r)
+}
+
+// A reading is a search in records that are read page by page.
 type reading struct {
 	index  *Index
 	bucket *bucket
 	page   []byte
+	start  int64 // the first record on the page
+	list   list  // those on the page
 }
 
-// findInFile is Find for an index that is neither in memory nor mapped. It reads
-// pages of records: where the digest would be if digests were uniform, and then,
-// within the bounds that are known by then, in turn where it would be and in the
-// middle, so that it takes a logarithmic time on any digests.
-func (x *Index) findInFile(b *bucket, digest string) (offsets []uint64, err error) {
-	r := &reading{index: x, bucket: b, page: make([]byte, max(1, pageSize/b.width)*b.width)}
-	key := keyOf(digest)
-	lo, hi := int64(0), b.count // all records before lo are less, none from hi on is
-	for try := 0; lo < hi; try++ {
-		middle := lo + (hi-lo)/2
-		if try%2 == 0 {
-			at, _ := bits.Mul64(key, uint64(b.count))
-			middle = min(max(int64(at), lo), hi-1)
-		}
-		start, l, err := r.around(middle)
-		if err != nil {
-			return nil, err
-		}
-		switch i := int64(l.search(digest)); {
-		case i == int64(l.count()):
-			lo = start + i
-		case i == 0:
-			hi = start
-		default:
-			lo, hi = start+i, start+i
-		}
-	}
-	return r.from(lo, digest)
-}
-
-// around reads the page of records with the i-th near its middle, and returns
-// where it begins.
-func (r *reading) around(i int64) (start int64, l list, err error) {
-	n := int64(len(r.page) / r.bucket.width)
-	start = max(0, min(i-n/2, r.bucket.count-n))
-	l, err = r.at(start)
-	return start, l, err
-}
-
-// at reads the page of records that begins with the i-th.
-func (r *reading) at(i int64) (list, error) {
+// load reads the page that begins with the i-th record.
+func (r *reading) load(i int64) error {
 	width := int64(r.bucket.width)
 	page := r.page[:min(int64(len(r.page)), (r.bucket.count-i)*width)]
 	if err := r.index.read(page, r.bucket.at+i*width); err != nil {
-		return list{}, err
+		return err
 	}
-	return list{records: page, width: r.bucket.width}, nil
+	r.start, r.list = i, newList(page, r.bucket.width)
+	return nil
 }
 
-// from returns the offsets of the records with the digest, the first of which is
-// the i-th, if there is one.
-func (r *reading) from(i int64, digest string) (offsets []uint64, err error) {
-	for ; i < r.bucket.count; i += int64(len(r.page) / r.bucket.width) {
-		l, err := r.at(i)
-		if err != nil {
-			return nil, err
+// loadAround reads a page that has the i-th record, in its middle if possible.
+func (r *reading) loadAround(i int64) error {
+	n := int64(len(r.page) / r.bucket.width)
+	return r.load(max(0, min(i-n/2, r.bucket.count-n)))
+}
+
+// find searches as list.searchFrom does: it looks at the page where the digest
+// should be, and goes where the keys there say. If that fails it halves what is
+// left, so that it reads a logarithmic number of pages of any digests.
+func (r *reading) find(m *Matches) error {
+	key, guessing := keyOf(m.digest)
+	var g guess
+	if guessing {
+		g = r.bucket.guess(key)
+	}
+	lo, hi := int64(0), r.bucket.count // all records before lo are less, none from hi on is
+	before := uint64(1)                // offset of the record before lo
+	for at, tries := g.at, 0; lo < hi; tries++ {
+		if !guessing || tries > 2 {
+			at = lo + (hi-lo)/2
 		}
-		for k := range l.count() {
-			if string(l.digest(k)) != digest {
-				return offsets, nil
-			}
-			offsets = append(offsets, l.offset(k))
+		if err := r.loadAround(min(max(at, lo), hi-1)); err != nil {
+			return err
+		}
+		i := r.list.search(0, r.list.count, m.digest)
+		if i > 0 {
+			lo, before = r.start+int64(i), r.list.offset(i-1)
+		}
+		if i < r.list.count {
+			hi = r.start + int64(i)
+		}
+		if guessing && lo < hi {
+			at = r.toward(key, i)
 		}
 	}
-	return offsets, nil
+	if guessing {
+		g.learn(lo)
+	}
+	if lo < r.start || lo >= r.start+int64(r.list.count) && lo < r.bucket.count {
+		if err := r.load(lo); err != nil {
+			return err
+		}
+	}
+	r.give(m, lo)
+	if !m.matches() && before == 0 {
+		return errNoOffset
+	}
+	return nil
+}
+
+// toward returns where the digest should be, which is not on the page but before
+// (i is 0) or after it.
+func (r *reading) toward(key uint64, i int) int64 {
+	if i == 0 {
+		return r.start - 1 - distance(key, r.list.key(0), r.bucket.count)
+	}
+	last := r.list.count - 1
+	return r.start + int64(i) + distance(key, r.list.key(last), r.bucket.count)
+}
+
+// give lets m have its records on the page, from the i-th on, and the one that
+// ends them.
+func (r *reading) give(m *Matches, i int64) {
+	from := int(i - r.start)
+	to := from
+	for to < r.list.count && string(r.list.digest(to)) == m.digest {
+		to++
+	}
+	m.rest = nil
+	if next := r.start + int64(to); to < r.list.count {
+		to++
+	} else if next < r.bucket.count {
+		m.rest = &rest{index: r.index, bucket: r.bucket, i: next}
+	}
+	m.records = slices.Clone(r.list.records[from*r.bucket.width : to*r.bucket.width])
 }

@@ -36,10 +36,11 @@ type Record struct {
 }
 
 // An Index is an index over bytes that do not change. It is safe for concurrent
-// use. After Close its methods return fs.ErrClosed.
+// use. Calls after Close, and calls that Close meets halfway through a large index,
+// return fs.ErrClosed. Bytes that cannot be read from a mapping, because the file
+// was truncated, give an error that wraps ErrMalformed and io.ErrUnexpectedEOF.
 type Index struct {
 	codec   multicodec.Code
-	head    int64 // length of the codec
 	size    int64
 	buckets []bucket // by code, then width
 	records int64
@@ -66,12 +67,17 @@ func FromData(data *mapped.Data) (*Index, error) {
 	if err := data.Map(); err != nil {
 		return nil, err
 	}
+	pass, err := data.Enter()
+	if err != nil {
+		return nil, err
+	}
+	defer data.Leave(pass)
+	mapped.Random(data.Mapping()) // see readAhead
 	x, err := parse(data, data.Size())
 	if err != nil {
 		return nil, err
 	}
 	x.data = data
-	mapped.Random(x.Mapping())
 	return x, nil
 }
 
@@ -86,7 +92,7 @@ func (x *Index) Codec() multicodec.Code { return x.codec }
 
 // Marshal implements carindex.Index.
 func (x *Index) Marshal(w io.Writer) (uint64, error) {
-	n, err := io.Copy(w, io.NewSectionReader(x.reader(), x.head, x.size-x.head))
+	n, err := io.Copy(w, io.NewSectionReader(body{x}, codecSize, x.size-codecSize))
 	return uint64(max(n, 0)), err
 }
 
@@ -96,7 +102,8 @@ func (x *Index) Unmarshal(io.Reader) error { return errReadOnly }
 // Load implements carindex.Index: it is an error.
 func (x *Index) Load([]carindex.Record) error { return errReadOnly }
 
-// GetAll implements carindex.Index. It allocates nothing.
+// GetAll implements carindex.Index. It allocates nothing if the index is in memory
+// or mapped. Close waits for it, so that visit must not close the index.
 func (x *Index) GetAll(c cid.Cid, visit func(uint64) bool) error {
 	code, digest, _, ok := MultihashOf(c)
 	if !ok {
@@ -178,24 +185,26 @@ func (x *Index) guarded(use func() error) error {
 		return err
 	}
 	defer x.data.Leave(pass)
-	return faulty(mapped.Faultless(use, x.Mapping()))
+	fault := mapped.Faultless(func() error {
+		err = use()
+		return nil
+	}, x.data.Mapping())
+	if fault != nil {
+		return unsound(fault)
+	}
+	return err
 }
 
-// faulty makes the error of a fault one of a malformed index.
-func faulty(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrMalformed) {
+// unsound makes the error of missing bytes one of a malformed index.
+func unsound(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return err
 }
 
-// reader reads the bytes of the index, safe from faults.
-func (x *Index) reader() io.ReaderAt {
-	if x.data == nil {
-		return bytes.NewReader(x.bytes)
-	}
-	return x.data
-}
+// closed tells whether Close has begun.
+func (x *Index) closed() bool { return x.data != nil && x.data.Closed() }
 
 // resident returns all bytes of the index if they can be had without reading.
 func (x *Index) resident() []byte {
@@ -203,4 +212,23 @@ func (x *Index) resident() []byte {
 		return x.bytes
 	}
 	return x.data.Mapping()
+}
+
+// A body reads the bytes of an index, safe from faults.
+type body struct{ *Index }
+
+func (b body) ReadAt(p []byte, at int64) (int, error) {
+	if b.data == nil {
+		return bytes.NewReader(b.bytes).ReadAt(p, at)
+	}
+	n, err := b.data.ReadAt(p, at)
+	return n, unsound(err)
+}
+
+// read fills p with bytes of the index.
+func (x *Index) read(p []byte, at int64) error {
+	if n, err := (body{x}).ReadAt(p, at); n < len(p) {
+		return err
+	}
+	return nil
 }

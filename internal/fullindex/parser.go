@@ -1,13 +1,11 @@
 package fullindex
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/multiformats/go-multicodec"
-	"github.com/multiformats/go-varint"
 )
 
 // maxWidth is the width of a record with the longest digest that go-multihash
@@ -20,13 +18,17 @@ const (
 	minCode   = 8 + 4 + minBucket
 )
 
+// codecSize is how many bytes the varint of both codecs has.
+const codecSize = 2
+
 // A bucket is where the records of one code and one width are.
 type bucket struct {
 	code  uint64
-	width int   // of a record, in bytes
-	at    int64 // of the first record, in the file
-	count int64 // records
-	first int64 // how many records are in the buckets before
+	width int    // of a record, in bytes
+	at    int64  // of the first record, in the file
+	count int64  // records
+	first int64  // how many records are in the buckets before
+	drift *drift // nil in a small bucket
 }
 
 // parse reads the headers of the index at the beginning of a file of size bytes.
@@ -55,7 +57,9 @@ type parser struct {
 	at   int64
 	err  error
 	x    *Index
-	buf  [8]byte
+
+	buf  [128]byte // room for all headers of most indices
+	have []byte    // bytes from at on
 }
 
 func (p *parser) fail(format string, args ...any) {
@@ -64,50 +68,56 @@ func (p *parser) fail(format string, args ...any) {
 	}
 }
 
-// take reads the next n bytes, at most 8. They are zeros after an error.
-func (p *parser) take(n int) []byte {
-	b := p.buf[:n]
+// uint reads the next n bytes, at most 8, as a number. It is 0 after an error.
+func (p *parser) uint(n int) (value uint64) {
 	if p.err == nil && int64(n) > p.size-p.at {
 		p.fail("%d bytes wanted, %d left", n, p.size-p.at)
 	}
-	if p.err == nil {
-		if got, err := p.r.ReadAt(b, p.at); got < n {
-			p.unread(err)
-		}
+	if p.err == nil && len(p.have) < n {
+		p.fill(n)
 	}
 	if p.err != nil {
-		clear(b)
-		return b
+		return 0
 	}
-	p.at += int64(n)
-	return b
+	for i, b := range p.have[:n] {
+		value |= uint64(b) << (8 * i)
+	}
+	p.skip(int64(n))
+	return value
 }
 
-// unread notes the error of a read that found less than the size promised.
-func (p *parser) unread(err error) {
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("%w: offset %d: %w", ErrMalformed, p.at, io.ErrUnexpectedEOF)
-	}
-	p.err = err
+// skip passes over the next n bytes.
+func (p *parser) skip(n int64) {
+	p.at += n
+	p.have = p.have[min(n, int64(len(p.have))):]
 }
 
-func (p *parser) uint32() uint32 { return binary.LittleEndian.Uint32(p.take(4)) }
-func (p *parser) uint64() uint64 { return binary.LittleEndian.Uint64(p.take(8)) }
+// fill reads the next n bytes, which the file should have, and some more.
+func (p *parser) fill(n int) {
+	got, err := p.r.ReadAt(p.buf[:min(int64(len(p.buf)), p.size-p.at)], p.at)
+	switch {
+	case got >= n:
+		p.have = p.buf[:got]
+	case err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		p.err = fmt.Errorf("%w: offset %d: %w", ErrMalformed, p.at, io.ErrUnexpectedEOF)
+	default:
+		p.err = err
+	}
+}
 
-// codec reads the codec in front. All that are known have two bytes.
+// codec reads the codec in front. Both that are known are varints of two bytes.
 func (p *parser) codec() multicodec.Code {
-	code, n, err := varint.FromUvarint(p.take(2))
-	if err != nil || n != 2 {
+	v := p.uint(codecSize)
+	if v&0x8080 != 0x0080 {
 		p.fail("no codec of an index")
 	}
-	p.x.head = p.at
-	return multicodec.Code(code)
+	return multicodec.Code(v>>8<<7 | v&0x7f)
 }
 
-// count reads a number of parts of at least size bytes each. Since no
+// parts reads a number of parts of at least size bytes each. Since no
 // allocation is made by it, it needs only be plausible.
-func (p *parser) count(size int64) int64 {
-	n := int64(p.uint32())
+func (p *parser) parts(size int64) int64 {
+	n := int64(p.uint(4))
 	if n*size > p.size-p.at {
 		p.fail("%d parts in %d bytes", n, p.size-p.at)
 		return 0
@@ -117,8 +127,8 @@ func (p *parser) count(size int64) int64 {
 
 // codes reads the codes with their buckets.
 func (p *parser) codes() {
-	for n, last := p.count(minCode), uint64(0); n > 0 && p.err == nil; n-- {
-		code := p.uint64()
+	for n, last := p.parts(minCode), uint64(0); n > 0 && p.err == nil; n-- {
+		code := p.uint(8)
 		if len(p.x.buckets) > 0 && code <= last {
 			p.fail("code 0x%x follows code 0x%x", code, last)
 		}
@@ -131,9 +141,9 @@ func (p *parser) codes() {
 
 // widths reads the buckets of a code and returns how many there are.
 func (p *parser) widths(code uint64) int64 {
-	buckets := p.count(minBucket)
+	buckets := p.parts(minBucket)
 	for n, last := buckets, 0; n > 0 && p.err == nil; n-- {
-		width := p.uint32()
+		width := p.uint(4)
 		if width < OffsetSize || width > maxWidth {
 			p.fail("record of %d bytes", width)
 			break
@@ -150,7 +160,7 @@ func (p *parser) widths(code uint64) int64 {
 // bucket passes over the records of one width. An empty bucket is refused, which
 // nobody writes.
 func (p *parser) bucket(code uint64, width int) {
-	length := p.uint64()
+	length := p.uint(8)
 	if length == 0 || length%uint64(width) != 0 || length > uint64(p.size-p.at) {
 		p.fail("%d bytes of records of %d bytes, where %d are left", length, width, p.size-p.at)
 	}
@@ -158,7 +168,10 @@ func (p *parser) bucket(code uint64, width int) {
 		return
 	}
 	b := bucket{code: code, width: width, at: p.at, count: int64(length) / int64(width), first: p.x.records}
+	if b.count >= driftLeast {
+		b.drift = &drift{}
+	}
 	p.x.buckets = append(p.x.buckets, b)
 	p.x.records += b.count
-	p.at += int64(length)
+	p.skip(int64(length))
 }

@@ -4,88 +4,101 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
+	"sort"
 
+	"github.com/multiformats/go-multicodec"
 	"github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/internal/mapped"
 )
 
-// chunkSize is how many bytes of records are gone through at once, about.
+// chunkSize is how many bytes of records are gone through at once, unless a single
+// record is longer.
 const chunkSize = 1 << 20
 
-// chunks calls visit with all records of a bucket, in their order, part by part.
-// It runs under guarded.
-func (x *Index) chunks(b *bucket, visit func(list) error) error {
+// A chunk is some records of a bucket that follow each other.
+type chunk struct {
+	list
+	code  uint64
+	first int64 // the position of the first in its bucket
+}
+
+// pass visits all records in their order, chunk by chunk.
+func (x *Index) pass(visit func(chunk) error) error {
+	return x.guarded(func() error {
+		for i := range x.buckets {
+			if err := x.passBucket(&x.buckets[i], visit); err != nil {
+				return err
+			}
+		}
+		return x.whole()
+	})
+}
+
+func (x *Index) passBucket(b *bucket, visit func(chunk) error) error {
 	step := max(1, int64(chunkSize/b.width))
-	resident := x.resident()
 	var buf []byte
 	for i := int64(0); i < b.count; i += step {
-		n := min(step, b.count-i)
-		at, length := b.at+i*int64(b.width), n*int64(b.width)
+		if x.closed() {
+			return fs.ErrClosed
+		}
+		at, length := b.at+i*int64(b.width), min(step, b.count-i)*int64(b.width)
 		var records []byte
-		if resident != nil {
+		if resident := x.resident(); resident != nil {
 			records = resident[at : at+length]
 			x.readAhead(records)
 		} else {
 			if buf == nil {
-				buf = make([]byte, length)
+				buf = make([]byte, length) // no later chunk is longer
 			}
 			records = buf[:length]
 			if err := x.read(records, at); err != nil {
 				return err
 			}
 		}
-		if err := visit(list{records: records, width: b.width}); err != nil {
+		if err := visit(chunk{list: newList(records, b.width), code: b.code, first: i}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// readAhead makes up for what mapped.Random costs who reads all.
+// readAhead lets the system read all of a chunk from the disk at once. For the sake
+// of look-ups, mappings are set to read single pages.
 func (x *Index) readAhead(records []byte) {
 	if x.data != nil {
 		mapped.WillNeed(records)
 	}
 }
 
-// read fills p with bytes of the index.
-func (x *Index) read(p []byte, at int64) error {
-	n, err := x.reader().ReadAt(p, at)
-	if n == len(p) {
+// whole returns an error if the file was cut while it was read from the mapping.
+func (x *Index) whole() error {
+	if x.Mapping() == nil {
 		return nil
 	}
-	if err == nil || errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return faulty(err)
+	return unsound(x.data.Reaches(x.size))
 }
 
-// EachRecord visits all records by code, digest length, digest and offset. The
-// digests are valid during the visit only. It allocates nothing if the index is
-// in memory or mapped.
+// EachRecord visits all records by code, digest length, digest, and then as they
+// are in the file: by offset, unless go-car wrote it. The digests are valid during
+// the visit only. It allocates nothing if the index is in memory or mapped. Close
+// waits for the visits of up to a megabyte of records.
 func (x *Index) EachRecord(visit func(Record) error) error {
-	return x.guarded(func() error {
-		for i := range x.buckets {
-			b := &x.buckets[i]
-			err := x.chunks(b, func(l list) error { return l.each(b.code, visit) })
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return x.pass(func(c chunk) error { return c.each(visit) })
 }
 
-func (l list) each(code uint64, visit func(Record) error) error {
-	records, digest := l.records, l.width-OffsetSize
-	for len(records) >= l.width {
-		r := Record{Code: code, Digest: records[:digest:digest], Offset: binary.LittleEndian.Uint64(records[digest:])}
+func (c chunk) each(visit func(Record) error) error {
+	records, digest := c.records, c.width-OffsetSize
+	for len(records) >= c.width {
+		r := Record{Code: c.code, Digest: records[:digest:digest], Offset: binary.LittleEndian.Uint64(records[digest:])}
+		if r.Offset == 0 {
+			return errNoOffset
+		}
 		if err := visit(r); err != nil {
 			return err
 		}
-		records = records[l.width:]
+		records = records[c.width:]
 	}
 	return nil
 }
@@ -97,22 +110,18 @@ func (x *Index) Each(visit func(multihash.Multihash, uint64) error) error {
 	if err := x.tells(); err != nil {
 		return err
 	}
-	return x.EachRecord(func(r Record) error { return visit(newMultihash(r.Code, r.Digest), r.Offset) })
+	return x.EachRecord(func(r Record) error {
+		hash := make([]byte, 0, multihashSize(r.Code, len(r.Digest)))
+		return visit(appendMultihash(hash, r.Code, r.Digest), r.Offset)
+	})
 }
 
 // tells returns an error if the index does not tell its multihashes.
 func (x *Index) tells() error {
-	if _, ok := x.CarIndex().(iterable); !ok {
-		return fmt.Errorf("an index of codec %s does not tell its multihashes: %w", x.codec, errors.ErrUnsupported)
+	if x.codec == multicodec.CarMultihashIndexSorted {
+		return nil
 	}
-	return nil
-}
-
-func newMultihash(code uint64, digest []byte) multihash.Multihash {
-	h := make([]byte, 0, 2*binary.MaxVarintLen64+len(digest))
-	h = binary.AppendUvarint(h, code)
-	h = binary.AppendUvarint(h, uint64(len(digest)))
-	return append(h, digest...)
+	return fmt.Errorf("an index of codec %s does not tell its multihashes: %w", x.codec, errors.ErrUnsupported)
 }
 
 // Record returns the i-th record in the order of EachRecord. The digest is the
@@ -122,27 +131,16 @@ func (x *Index) Record(i int64) (Record, error) {
 	if b == nil {
 		return Record{}, fmt.Errorf("record %d of %d", i, x.records)
 	}
-	record := make([]byte, b.width)
-	if err := x.read(record, b.at+(i-b.first)*int64(b.width)); err != nil {
+	l, err := x.copied(b, i-b.first, 1)
+	if err != nil {
 		return Record{}, err
 	}
-	l := list{records: record, width: b.width}
 	return Record{Code: b.code, Digest: l.digest(0), Offset: l.offset(0)}, nil
 }
 
-// bucketAt returns the bucket of the i-th record.
-func (x *Index) bucketAt(i int64) *bucket {
-	for k := range x.buckets {
-		if b := &x.buckets[k]; i >= b.first && i < b.first+b.count {
-			return b
-		}
-	}
-	return nil
-}
-
-// Multihashes returns up to n multihashes, at least one, from the record at the
+// Multihashes returns up to n multihashes, but at least one, from the record at the
 // position from on, in the order of EachRecord, and none after the last. It holds
-// nothing when it has returned.
+// nothing when it has returned. The multihashes share their memory.
 func (x *Index) Multihashes(from int64, n int) ([]multihash.Multihash, error) {
 	if err := x.tells(); err != nil {
 		return nil, err
@@ -152,15 +150,41 @@ func (x *Index) Multihashes(from int64, n int) ([]multihash.Multihash, error) {
 		return nil, nil
 	}
 	i := from - b.first
-	n = int(min(int64(n), b.count-i, max(1, chunkSize/int64(b.width))))
-	records := make([]byte, n*b.width)
-	if err := x.read(records, b.at+i*int64(b.width)); err != nil {
+	count := min(int64(max(n, 1)), b.count-i, max(1, int64(chunkSize/b.width)))
+	l, err := x.copied(b, i, count)
+	if err != nil {
 		return nil, err
 	}
-	l := list{records: records, width: b.width}
-	hashes := make([]multihash.Multihash, n)
+	hashes := make([]multihash.Multihash, count)
+	all := make([]byte, 0, int(count)*multihashSize(b.code, b.width-OffsetSize))
 	for k := range hashes {
-		hashes[k] = newMultihash(b.code, l.digest(k))
+		start := len(all)
+		all = appendMultihash(all, b.code, l.digest(k))
+		hashes[k] = all[start:len(all):len(all)]
 	}
 	return hashes, nil
+}
+
+// copied returns copies of n records of b from the i-th on.
+func (x *Index) copied(b *bucket, i, n int64) (list, error) {
+	records := make([]byte, n*int64(b.width))
+	if err := x.read(records, b.at+i*int64(b.width)); err != nil {
+		return list{}, err
+	}
+	l := newList(records, b.width)
+	for k := range l.count {
+		if l.offset(k) == 0 {
+			return list{}, errNoOffset
+		}
+	}
+	return l, nil
+}
+
+// bucketAt returns the bucket of the i-th record of all, nil if there is none.
+func (x *Index) bucketAt(i int64) *bucket {
+	if i < 0 || i >= x.records {
+		return nil
+	}
+	after := sort.Search(len(x.buckets), func(k int) bool { return x.buckets[k].first > i })
+	return &x.buckets[after-1]
 }

@@ -6,52 +6,37 @@ import (
 	"fmt"
 )
 
-// Verify reads the whole index. Records out of order are an error, and so is a
-// record that ends in zeros: so looks a file whose end has never reached the
-// disk. The error wraps ErrMalformed, or is that of ctx or of a read.
+// Verify reads the whole index. Records out of order are an error, and so is one
+// without an offset: so looks a file whose end has never reached the disk. The
+// error wraps ErrMalformed, or is fs.ErrClosed, that of ctx or that of a read.
 func (x *Index) Verify(ctx context.Context) error {
-	return x.guarded(func() error {
-		for i := range x.buckets {
-			var last []byte
-			at := int64(0)
-			err := x.chunks(&x.buckets[i], func(l list) error {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				if err := l.verify(last, at); err != nil {
-					return err
-				}
-				last = append(last[:0], l.digest(l.count()-1)...)
-				at += int64(l.count())
-				return nil
-			})
-			if err != nil {
-				return err
-			}
+	var last []byte
+	return x.pass(func(c chunk) error {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
+		if c.first == 0 {
+			last = last[:0]
+		}
+		if err := c.verify(last); err != nil {
+			return err
+		}
+		last = append(last[:0], c.digest(c.count-1)...)
 		return nil
 	})
 }
 
-// verify checks records of which the first is the at-th of its bucket, and comes
-// after the digest last, if there is one.
-func (l list) verify(last []byte, at int64) error {
-	for i := range l.count() {
-		digest := l.digest(i)
+// verify checks records that come after the digest last.
+func (c chunk) verify(last []byte) error {
+	for i := range c.count {
+		digest := c.digest(i)
 		if bytes.Compare(last, digest) > 0 {
-			return fmt.Errorf("%w: record %d of its bucket is out of order", ErrMalformed, at+int64(i))
+			return fmt.Errorf("%w: record %d of its bucket is out of order", ErrMalformed, c.first+int64(i))
 		}
-		if l.endsInZeros(i) {
-			return fmt.Errorf("%w: record %d of its bucket ends in zeros", ErrMalformed, at+int64(i))
+		if c.offset(i) == 0 {
+			return fmt.Errorf("%w: record %d of its bucket has no offset", ErrMalformed, c.first+int64(i))
 		}
 		last = digest
 	}
 	return nil
-}
-
-// endsInZeros tells whether a record lacks its offset and the end of its digest.
-// A digest may end in a zero, hence both.
-func (l list) endsInZeros(i int) bool {
-	digest := l.digest(i)
-	return l.offset(i) == 0 && len(digest) > 0 && digest[len(digest)-1] == 0
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 
 	"github.com/filecoin-project/dagstore/internal/files"
 )
@@ -15,12 +14,17 @@ import (
 // have: go-car reads records of up to 32 MiB.
 const MaxDigest = 32<<20 - offsetSize
 
+// MaxShapes is how many pairs of multihash code and digest length an index may
+// have.
+const MaxShapes = 1 << 16
+
 var (
 	// ErrDigestTooLong is returned for records with a digest longer than [MaxDigest].
 	ErrDigestTooLong = errors.New("digest too long for an index")
-	// ErrTooManyCodes is returned when records have more multihash codes than
-	// an index can tell, which is 2^31-1.
-	ErrTooManyCodes = errors.New("too many multihash codes for an index")
+	// ErrTooManyShapes is returned when records have more than [MaxShapes] pairs
+	// of multihash code and digest length. Only hostile data has so many: whoever
+	// opens the index has to hold something for each.
+	ErrTooManyShapes = errors.New("too many pairs of hash function and digest length for an index")
 )
 
 // limits are what tests set lower.
@@ -29,10 +33,10 @@ type limits struct {
 	block   int   // bytes of records in a block
 	buffer  int   // bytes of an emitter's buffer, at least
 	read    int   // bytes of a buffer for reading a run, about
-	codes   int   // of an index
+	shapes  int   // of an index
 }
 
-var usualLimits = limits{minimum: 1 << 20, block: blockSize, buffer: minBuffer, read: 8 << 10, codes: math.MaxInt32}
+var usualLimits = limits{minimum: 1 << 20, block: blockSize, buffer: minBuffer, read: 8 << 10, shapes: MaxShapes}
 
 // A Builder collects records and writes them as an index. One goroutine uses
 // it at a time. It must be closed.
@@ -102,6 +106,8 @@ func (b *Builder) room(s shape) (*bucket, error) {
 		return nil, b.err
 	case s.length > MaxDigest:
 		return nil, fmt.Errorf("%w: %d bytes", ErrDigestTooLong, s.length)
+	case b.memory.used >= b.limits.shapes && b.memory.byShape[s] == nil:
+		return nil, ErrTooManyShapes
 	}
 	if k := b.memory.room(s, b.spill.fsys == nil); k != nil {
 		return k, nil

@@ -10,12 +10,12 @@ import (
 type Limits struct {
 	Minimum             int64
 	Block, Buffer, Read int
-	Codes               int // 0: as usual
+	Shapes              int // 0: as usual
 }
 
 // NewLimited is New with other limits.
 func NewLimited(fsys files.FS, dir string, budget *Budget, l Limits) *Builder {
-	return newBuilder(fsys, dir, budget, limits{l.Minimum, l.Block, l.Buffer, l.Read, cmp.Or(l.Codes, usualLimits.codes)})
+	return newBuilder(fsys, dir, budget, limits{l.Minimum, l.Block, l.Buffer, l.Read, cmp.Or(l.Shapes, usualLimits.shapes)})
 }
 
 // Runs returns the levels of the runs.

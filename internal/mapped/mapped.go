@@ -50,22 +50,14 @@ func Open(src Source) (*Data, error) {
 	if err != nil {
 		return nil, fmt.Errorf("size of the data: %w", err)
 	}
-	return &Data{src: src, size: size, gate: newGate()}, nil
+	return &Data{src: src, size: size}, nil
 }
 
-// sizeOf asks Stat where that gives the size, else looks where the end is.
+// sizeOf looks where the end is. Only a plain file is asked for its size: what
+// embeds one may have other bytes.
 func sizeOf(src Source) (int64, error) {
-	if s, ok := src.(interface{ Stat() (fs.FileInfo, error) }); ok {
-		info, err := s.Stat()
-		if err != nil {
-			return 0, err
-		}
-		if info.IsDir() {
-			return 0, errors.New("is a directory")
-		}
-		if info.Mode().IsRegular() {
-			return checkSize(info.Size())
-		}
+	if file, ok := src.(*os.File); ok {
+		return fileSize(file)
 	}
 	size, err := src.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -75,6 +67,24 @@ func sizeOf(src Source) (int64, error) {
 		return 0, err
 	}
 	return checkSize(size)
+}
+
+func fileSize(file *os.File) (int64, error) {
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return 0, err
+	case info.IsDir():
+		return 0, errors.New("is a directory")
+	case info.Mode().IsRegular():
+		return checkSize(info.Size())
+	}
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
+	}
+	_, err = file.Seek(0, io.SeekStart)
+	return size, err
 }
 
 func checkSize(size int64) (int64, error) {
@@ -88,7 +98,10 @@ func checkSize(size int64) (int64, error) {
 func (d *Data) Size() int64 { return d.size }
 
 // Done returns a channel that is closed when Close begins.
-func (d *Data) Done() <-chan struct{} { return d.gate.done }
+func (d *Data) Done() <-chan struct{} { return d.gate.closing() }
+
+// Closed tells whether Close has begun.
+func (d *Data) Closed() bool { return d.gate.closed.Load() }
 
 // Enter begins a read of the Mapping, which Leave ends. Close waits for it. The
 // error is fs.ErrClosed once Close has begun.
@@ -126,6 +139,9 @@ func (d *Data) Reaches(end int64) error {
 		return nil
 	}
 	size, err := sizeOf(d.src)
+	if err != nil && d.isDetached.Load() { // meanwhile
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("size of the data: %w", err)
 	}

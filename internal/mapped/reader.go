@@ -40,10 +40,8 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) { return r.data.ReadAt
 
 // Seek implements io.Seeker. Positions past the end are allowed.
 func (r *Reader) Seek(offset int64, whence int) (int64, error) {
-	select {
-	case <-r.data.Done():
+	if r.data.Closed() {
 		return 0, fs.ErrClosed
-	default:
 	}
 	switch whence {
 	case io.SeekStart:
