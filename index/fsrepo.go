@@ -37,9 +37,11 @@ const (
 //
 // The index of a shard is the file KEY.full.idx, as go-car's index.WriteTo
 // writes it, and a checksum behind; keys that are not safe as file names are
-// escaped. What is in the
-// file is replaced as a whole and is durable when AddFullIndex returns. Other
-// files in the folder are left alone.
+// escaped. What is in the file is replaced as a whole and is durable when
+// AddFullIndex returns. Other files in the folder are left alone.
+//
+// Up to 256 files that were used stay open, so that they need not be opened anew;
+// the garbage collector closes them after the repo has become unreachable.
 type FSIndexRepo struct {
 	dir     string
 	fs      files.FS

@@ -17,6 +17,7 @@ import (
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
+	"github.com/filecoin-project/dagstore/internal/files"
 	"github.com/filecoin-project/dagstore/shard"
 )
 
@@ -226,4 +227,52 @@ func TestRecordsAreThoseOfForEach(t *testing.T) {
 	}))
 	require.Len(t, got, 4000)
 	require.Equal(t, want, got)
+}
+
+func TestForgottenRepoClosesItsFiles(t *testing.T) {
+	open := func() *openFiles {
+		r, _ := newFS(t)
+		require.NoError(t, r.AddFullIndex(key, smallIndex(t, "a")))
+		release(get(t, r, key))
+		require.Len(t, r.open.byPath, 1)
+		return r.open
+	}()
+	left := func() int {
+		open.mu.Lock()
+		defer open.mu.Unlock()
+		return len(open.byPath)
+	}
+	for deadline := time.Now().Add(10 * time.Second); left() > 0 && time.Now().Before(deadline); {
+		runtime.GC()
+		runtime.Gosched()
+	}
+	require.Zero(t, left())
+}
+
+// A collectingFS has garbage collected at each write.
+type collectingFS struct{ files.FS }
+
+type collectingFile struct{ files.File }
+
+func (c collectingFS) CreateTemp(dir string) (files.File, error) {
+	f, err := c.FS.CreateTemp(dir)
+	return collectingFile{f}, err
+}
+
+func (c collectingFile) Write(p []byte) (int, error) {
+	for range 5 {
+		runtime.GC()
+		runtime.Gosched()
+	}
+	return c.File.Write(p)
+}
+
+func TestIndexIsNotClosedWhileItIsCopiedToAnotherRepo(t *testing.T) {
+	from, _ := newFS(t)
+	require.NoError(t, from.AddFullIndex(key, manyEntries(t)))
+	to, err := openFSRepo(collectingFS{files.OS}, t.TempDir())
+	require.NoError(t, err)
+	idx := get(t, from, key)
+	from.open.forget(from.path(key)) // so that it is closed with its last user
+	require.NoError(t, to.AddFullIndex(key, idx))
 }
