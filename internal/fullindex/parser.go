@@ -18,6 +18,10 @@ const (
 	minCode   = 8 + 4 + minBucket
 )
 
+// maxBuckets is how many buckets an index may have. More are made by hostile data
+// only, and would have whoever opens the index hold megabytes for them.
+const maxBuckets = 1 << 16
+
 // codecSize is how many bytes the varint of both codecs has.
 const codecSize = 2
 
@@ -163,6 +167,9 @@ func (p *parser) bucket(code uint64, width int) {
 	length := p.uint(8)
 	if length == 0 || length%uint64(width) != 0 || length > uint64(p.size-p.at) {
 		p.fail("%d bytes of records of %d bytes, where %d are left", length, width, p.size-p.at)
+	}
+	if len(p.x.buckets) == maxBuckets {
+		p.fail("more than %d buckets", maxBuckets)
 	}
 	if p.err != nil {
 		return

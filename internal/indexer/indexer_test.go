@@ -262,3 +262,23 @@ func FuzzIndex(f *testing.F) {
 		require.Equal(t, b.Bytes(), scanned(t, little, file))
 	})
 }
+
+// An index that can be made can be opened, and one that cannot be opened is not
+// made.
+func TestIndexWithAsManyHashFunctionsAsAreAllowedCanBeOpened(t *testing.T) {
+	x := indexer.New(indexer.Options{})
+	defer x.Close()
+	file := cartest.Header(1)
+	for code := range uint64(indexbuild.MaxShapes) {
+		file = append(file, cartest.Section(cartest.Block{Cid: cartest.Cid(code, nil)})...)
+	}
+	require.NoError(t, x.Scan(t.Context(), bytes.NewReader(file), int64(len(file))))
+	idx, err := x.InMemory(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, indexbuild.MaxShapes, idx.Len())
+
+	file = append(file, cartest.Section(cartest.Raw(nil))...)
+	file = append(file, cartest.Section(cartest.Block{Cid: cartest.Cid(1<<40, nil)})...)
+	_, err = indexer.Memory(t.Context(), bytes.NewReader(file), int64(len(file)))
+	require.ErrorIs(t, err, carfile.ErrMalformed)
+}
