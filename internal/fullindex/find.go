@@ -18,18 +18,20 @@ type Matches struct {
 // Find returns the records of a multihash. The caller keeps the index open and
 // guards against faults, here and in Next; nothing is allocated if the index is
 // in memory or mapped.
-func (x *Index) Find(code uint64, digest string) Matches {
+func (x *Index) Find(code uint64, digest string) (m Matches) {
 	b := x.bucket(code, len(digest)+OffsetSize)
 	if b == nil {
-		return Matches{}
+		return m
 	}
 	resident := x.resident()
 	if resident == nil {
 		return x.findInFile(b, digest)
 	}
-	l := list{records: resident[b.at : b.at+b.count*int64(b.width)], width: b.width, count: int(b.count)}
+	var l list
+	l.records = resident[b.at : b.at+b.count*int64(b.width)]
+	l.width, l.count = b.width, int(b.count)
 	i := b.place(&l, digest)
-	m := Matches{digest: digest, records: l.records[i*b.width:]}
+	m.digest, m.records = digest, l.records[i*l.width:]
 	if !m.matches() && i > 0 && l.offset(i-1) == 0 {
 		m.err = errNoOffset
 	}

@@ -45,8 +45,9 @@ type Index struct {
 	buckets []bucket // by code, then width
 	records int64
 
-	bytes []byte       // the index, if it is in memory
-	data  *mapped.Data // else where it is
+	bytes  []byte       // the index, if it is in memory
+	data   *mapped.Data // else where it is
+	passes passes
 }
 
 var _ carindex.Index = (*Index)(nil)
@@ -57,7 +58,7 @@ func FromBytes(b []byte) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.bytes = b[:x.size]
+	x.bytes = b[:x.size:x.size]
 	return x, nil
 }
 
@@ -72,7 +73,7 @@ func FromData(data *mapped.Data) (*Index, error) {
 		return nil, err
 	}
 	defer data.Leave(pass)
-	mapped.Random(data.Mapping()) // see readAhead
+	mapped.Random(data.Mapping()) // see passes
 	x, err := parse(data, data.Size())
 	if err != nil {
 		return nil, err

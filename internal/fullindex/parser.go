@@ -62,8 +62,8 @@ type parser struct {
 	err  error
 	x    *Index
 
-	buf  [128]byte // room for all headers of most indices
-	have []byte    // bytes from at on
+	buf  [64]byte // room for all headers of most indices
+	have []byte   // bytes from at on
 }
 
 func (p *parser) fail(format string, args ...any) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sort"
+	"sync"
 
 	"github.com/multiformats/go-multicodec"
 	"github.com/multiformats/go-multihash"
@@ -27,6 +28,8 @@ type chunk struct {
 // pass visits all records in their order, chunk by chunk.
 func (x *Index) pass(visit func(chunk) error) error {
 	return x.guarded(func() error {
+		x.passes.begin(x.Mapping())
+		defer x.passes.end(x.Mapping())
 		for i := range x.buckets {
 			if err := x.passBucket(&x.buckets[i], visit); err != nil {
 				return err
@@ -47,7 +50,6 @@ func (x *Index) passBucket(b *bucket, visit func(chunk) error) error {
 		var records []byte
 		if resident := x.resident(); resident != nil {
 			records = resident[at : at+length]
-			x.readAhead(records)
 		} else {
 			if buf == nil {
 				buf = make([]byte, length) // no later chunk is longer
@@ -64,11 +66,27 @@ func (x *Index) passBucket(b *bucket, visit func(chunk) error) error {
 	return nil
 }
 
-// readAhead lets the system read all of a chunk from the disk at once. For the sake
-// of look-ups, mappings are set to read single pages.
-func (x *Index) readAhead(records []byte) {
-	if x.data != nil {
-		mapped.WillNeed(records)
+// passes counts those in progress, during which the system reads ahead from the
+// disk. Otherwise it reads single pages, for the sake of look-ups: a look-up in a
+// file that is not in memory takes two page reads then.
+type passes struct {
+	mu sync.Mutex // guards n, and makes the advice agree with it
+	n  int
+}
+
+func (p *passes) begin(mapping []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.n++; p.n == 1 {
+		mapped.Sequential(mapping)
+	}
+}
+
+func (p *passes) end(mapping []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.n--; p.n == 0 {
+		mapped.Random(mapping)
 	}
 }
 
@@ -88,17 +106,17 @@ func (x *Index) EachRecord(visit func(Record) error) error {
 	return x.pass(func(c chunk) error { return c.each(visit) })
 }
 
-func (c chunk) each(visit func(Record) error) error {
-	records, digest := c.records, c.width-OffsetSize
-	for len(records) >= c.width {
-		r := Record{Code: c.code, Digest: records[:digest:digest], Offset: binary.LittleEndian.Uint64(records[digest:])}
-		if r.Offset == 0 {
+func (c *chunk) each(visit func(Record) error) error {
+	width, digest := c.width, c.width-OffsetSize
+	for at := 0; at < len(c.records); at += width {
+		record := c.records[at : at+width : at+width]
+		offset := binary.LittleEndian.Uint64(record[digest:])
+		if offset == 0 {
 			return errNoOffset
 		}
-		if err := visit(r); err != nil {
+		if err := visit(Record{Code: c.code, Digest: record[:digest:digest], Offset: offset}); err != nil {
 			return err
 		}
-		records = records[c.width:]
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func (x *Index) Verify(ctx context.Context) error {
 }
 
 // verify checks records that come after the digest last.
-func (c chunk) verify(last []byte) error {
+func (c *chunk) verify(last []byte) error {
 	for i := range c.count {
 		digest := c.digest(i)
 		if bytes.Compare(last, digest) > 0 {

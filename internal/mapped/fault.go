@@ -7,12 +7,13 @@ import (
 	"unsafe"
 )
 
-var errTruncated = fmt.Errorf("data was truncated under its mapping: %w", io.ErrUnexpectedEOF)
+var errTruncated = fmt.Errorf("mapped data was truncated, or its disk fails: %w", io.ErrUnexpectedEOF)
 
 // Faultless calls use and returns its error. The pages of a file that was
-// truncated fault: if that happens inside one of the mappings, it is an error
-// that wraps io.ErrUnexpectedEOF. A fault anywhere else, and any other panic,
-// goes on. It allocates nothing, and keeps nothing.
+// truncated fault, and so do those that the disk does not give: if that happens
+// inside one of the mappings, it is an error that wraps io.ErrUnexpectedEOF. A fault
+// anywhere else, and any other panic, goes on. It allocates nothing, and keeps
+// nothing.
 func Faultless(use func() error, mappings ...[]byte) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

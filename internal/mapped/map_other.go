@@ -11,5 +11,8 @@ func unmap([]byte) {}
 // Random does nothing here.
 func Random([]byte) {}
 
+// Sequential does nothing here.
+func Sequential([]byte) {}
+
 // WillNeed does nothing here.
 func WillNeed([]byte) {}

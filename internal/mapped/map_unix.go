@@ -17,14 +17,11 @@ const maxMappings = 30_000
 
 var mappings atomic.Int64
 
-// mapFile maps the first size bytes of a regular file, or returns nil.
+// mapFile maps the first size bytes of a regular file that has them, or returns
+// nil.
 func mapFile(file *os.File, size int64) []byte {
-	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() || size <= 0 || size > math.MaxInt || info.Size() < size {
-		return nil
-	}
 	conn, err := file.SyscallConn()
-	if err != nil {
+	if err != nil || size <= 0 || size > math.MaxInt {
 		return nil
 	}
 	if mappings.Add(1) > maxMappings {
@@ -32,12 +29,15 @@ func mapFile(file *os.File, size int64) []byte {
 		return nil
 	}
 	var mapping []byte
-	err = conn.Control(func(fd uintptr) {
+	_ = conn.Control(func(fd uintptr) {
+		var stat unix.Stat_t
+		if unix.Fstat(int(fd), &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Size < size {
+			return
+		}
 		mapping, _ = unix.Mmap(int(fd), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
 	})
-	if err != nil || mapping == nil {
+	if mapping == nil {
 		mappings.Add(-1)
-		return nil
 	}
 	return mapping
 }
@@ -51,6 +51,10 @@ func unmap(mapping []byte) {
 // Random tells the system that a mapping is read here and there: it reads no more
 // from the disk than it is asked for.
 func Random(mapping []byte) { advise(mapping, unix.MADV_RANDOM) }
+
+// Sequential tells the system that a mapping is read from one end to the other, so
+// that it reads ahead, until Random is called again.
+func Sequential(mapping []byte) { advise(mapping, unix.MADV_NORMAL) }
 
 // WillNeed tells the system that a part of a mapping is going to be read, so that
 // it reads it from the disk at once.

@@ -130,25 +130,24 @@ func (d *Data) Mapping() []byte {
 	return nil
 }
 
-// Reaches returns an error if the file is shorter than end by now. It is to be
-// asked when bytes up to end, read from the Mapping, end in a zero: past the end
-// of a file that was truncated pages fault, but the rest of its last page reads
-// as zeros.
+// Reaches returns an error if the mapped file is shorter than end by now. It is to
+// be asked when bytes up to end, read from the Mapping, end in a zero: past the end
+// of a file that was truncated pages fault, but the rest of its last page reads as
+// zeros. It allocates nothing. Of data that is not mapped it says nothing: reads do.
 func (d *Data) Reaches(end int64) error {
-	if d.isDetached.Load() {
+	file, ok := d.src.(*os.File)
+	if !ok || end <= 0 || d.isDetached.Load() || !d.isMapped.Load() {
 		return nil
 	}
-	size, err := sizeOf(d.src)
-	if err != nil && d.isDetached.Load() { // meanwhile
+	var last [1]byte // read already, and so in memory: that costs no more than asking for the size
+	_, err := file.ReadAt(last[:], end-1)
+	switch {
+	case err == nil || d.isDetached.Load(): // detached meanwhile
 		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("size of the data: %w", err)
-	}
-	if size < end {
+	case errors.Is(err, io.EOF):
 		return errTruncated
 	}
-	return nil
+	return fmt.Errorf("end of the data: %w", err)
 }
 
 // ReadAt implements io.ReaderAt. It gives fs.ErrClosed once Close has begun,

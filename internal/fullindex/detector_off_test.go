@@ -1,0 +1,5 @@
+//go:build !race
+
+package fullindex_test
+
+const raceDetector = false
