@@ -22,10 +22,17 @@ type Config struct {
 	// IndexRepo keeps the full index of every shard. Nil keeps them in memory.
 	IndexRepo index.FullIndexRepo
 
-	// TopLevelIndex maps multihashes to shards. Nil keeps it in memory. If it is
-	// an index.ShardLister, Start adds the shards that it lacks; if it is an
+	// TopLevelIndex maps multihashes to shards. Nil has the store make its own. If
+	// it is an index.ShardLister, Start adds the shards that it lacks; if it is an
 	// index.ShardRemover, destroyed shards are removed from it.
 	TopLevelIndex index.Inverted
+
+	// TopLevelDir is the folder of the store's own top-level index; see
+	// index.OpenFSInverted. The store opens it in NewDAGStore and closes it in the
+	// end. Damaged, it is made anew from the full indices. Empty keeps the index in
+	// memory, from where it is made anew at each start. It has no meaning beside a
+	// TopLevelIndex.
+	TopLevelDir string
 
 	// Datastore keeps a record of every shard. Without one, nothing survives a
 	// restart. One that is also a datastore.Batching gets all changes that have

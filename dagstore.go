@@ -9,14 +9,12 @@ import (
 	"sync"
 
 	ds "github.com/ipfs/go-datastore"
-	dssync "github.com/ipfs/go-datastore/sync"
 	logging "github.com/ipfs/go-log/v2"
 	carindex "github.com/ipld/go-car/v2/index"
 	mh "github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/index"
 	"github.com/filecoin-project/dagstore/internal/catalogue"
-	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/internal/indexbuild"
 	"github.com/filecoin-project/dagstore/mount"
 	"github.com/filecoin-project/dagstore/shard"
@@ -117,14 +115,15 @@ func NewDAGStore(cfg Config) (*DAGStore, error) {
 	if cfg.IndexRepo == nil {
 		cfg.IndexRepo = index.NewMemoryRepo()
 	}
-	if cfg.TopLevelIndex == nil {
-		cfg.TopLevelIndex = index.NewInverted(dssync.MutexWrap(ds.NewMapDatastore()))
-	}
 	if cfg.MountRegistry == nil {
 		cfg.MountRegistry = mount.NewRegistry()
 	}
 	if cfg.Datastore == nil {
 		log.Warnw("no datastore is configured: shards will not survive a restart")
+	}
+	top, err := openTopLevel(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("new dagstore: %w", err)
 	}
 	var earlyScans slots
 	if cfg.MaxConcurrentIndex > 0 {
@@ -133,12 +132,12 @@ func NewDAGStore(cfg Config) (*DAGStore, error) {
 	folder, _ := cfg.IndexRepo.(*index.FSIndexRepo)
 	ctx, cancel := context.WithCancel(context.Background())
 	return &DAGStore{
-		TopLevelIndex: cfg.TopLevelIndex,
+		TopLevelIndex: top.inverted,
 		config:        cfg,
 		registry:      cfg.MountRegistry,
 		indices:       cfg.IndexRepo,
 		folder:        folder,
-		topLevel:      newTopLevel(cfg.TopLevelIndex),
+		topLevel:      top,
 		catalogue:     catalogue.New(cfg.Datastore, StoreNamespace),
 		indexMemory:   indexbuild.NewBudget(cfg.IndexMemory),
 		earlyScans:    earlyScans,
@@ -295,22 +294,6 @@ func (d *DAGStore) GetIterableIndex(key shard.Key) (carindex.IterableIndex, erro
 	}
 	sh.trust.whole.Store(true)
 	return idx, nil
-}
-
-// ShardsContainingMultihash returns the shards that have a block with this
-// multihash. If there is none, the error is the top-level index's own, for the
-// indices of this module datastore.ErrNotFound.
-func (d *DAGStore) ShardsContainingMultihash(ctx context.Context, h mh.Multihash) (keys []shard.Key, err error) {
-	defer guard.Recover(&err)
-	found, err := d.topLevel.inverted.GetShardsForMultihash(ctx, h)
-	if err != nil {
-		return nil, fmt.Errorf("shards that contain multihash %s: %w", h.B58String(), err)
-	}
-	keys = d.gate.known(found)
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("shards that contain multihash %s: %w", h.B58String(), ds.ErrNotFound)
-	}
-	return keys, nil
 }
 
 // DroppedTraces returns how many traces were dropped because Config.TraceCh was

@@ -50,6 +50,7 @@ func (d *DAGStore) run() {
 		l.handle(l.gate.take())
 	}
 	l.gate.die()
+	d.topLevel.close()
 	d.unlockFolder()
 	close(d.done)
 }
@@ -99,6 +100,8 @@ func (l *loop) handle(batch []message) {
 			l.backfill(m.missing)
 		case m.suspect:
 			l.check(m)
+		case m.renew:
+			l.renew()
 		case m.gc != nil:
 			l.apply(events)
 			events = nil

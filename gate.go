@@ -21,6 +21,7 @@ type message struct {
 	missing  []*Shard       // restored shards that the top-level index lacks
 	suspect  bool           // the full index of the shard is to be checked
 	checked  bool           // it ends such a check
+	renew    bool           // the top-level index is to be made anew
 }
 
 // A caller is somebody who waits for a result.
@@ -209,6 +210,20 @@ func (g *gate) known(keys []shard.Key) []shard.Key {
 		}
 	}
 	return found
+}
+
+// indexed returns the visible shards that are indexed.
+func (g *gate) indexed() []*Shard {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	var shards []*Shard
+	for _, sh := range g.shards {
+		state := sh.published.ShardState
+		if sh.visible && (state == ShardStateAvailable || state == ShardStateServing) {
+			shards = append(shards, sh)
+		}
+	}
+	return shards
 }
 
 // serves reports whether the shard has its key and is not being destroyed.

@@ -3,6 +3,8 @@ module github.com/filecoin-project/dagstore
 go 1.26.0
 
 require (
+	github.com/FastFilter/xorfilter v0.4.0
+	github.com/dchest/siphash v1.2.3
 	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/ipfs/go-block-format v0.2.4
 	github.com/ipfs/go-cid v0.6.2

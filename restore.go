@@ -80,6 +80,7 @@ func (d *DAGStore) restore(ctx context.Context) error {
 			missing = append(missing, sh)
 		}
 	}
+	d.topLevel.lack(missing) // before anybody looks
 	if len(missing) > 0 {
 		resumed = append(resumed, message{missing: missing})
 	}

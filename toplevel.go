@@ -2,7 +2,6 @@ package dagstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -18,13 +17,41 @@ import (
 // the entries of one shard is done one after the other.
 type topLevel struct {
 	inverted index.Inverted
+	own      *index.FSInverted // inverted, if the store has made it
 
-	mu   sync.Mutex // guards busy; jobs of different shards do not wait for each other
-	busy map[shard.Key]chan struct{}
+	mu       sync.Mutex // guards what follows; jobs of different shards do not wait for each other
+	busy     map[shard.Key]chan struct{}
+	lacking  map[shard.Key]*Shard // available shards that are still to be added
+	renewing bool                 // own is damaged, and about to be made anew
 }
 
-func newTopLevel(inverted index.Inverted) *topLevel {
-	return &topLevel{inverted: inverted, busy: map[shard.Key]chan struct{}{}}
+// openTopLevel opens the index that the configuration asks for.
+func openTopLevel(cfg Config) (*topLevel, error) {
+	t := &topLevel{inverted: cfg.TopLevelIndex, busy: map[shard.Key]chan struct{}{}, lacking: map[shard.Key]*Shard{}}
+	switch {
+	case cfg.TopLevelIndex != nil:
+		return t, nil
+	case cfg.TopLevelDir == "":
+		t.own = index.NewMemoryInverted()
+	default:
+		var err error
+		t.own, err = index.OpenFSInverted(context.Background(), cfg.TopLevelDir, index.FSInvertedOptions{Anew: true})
+		if err != nil {
+			return nil, err
+		}
+	}
+	t.inverted = t.own
+	return t, nil
+}
+
+// close closes the index, if the store has made it.
+func (t *topLevel) close() {
+	if t.own == nil {
+		return
+	}
+	if err := t.own.Close(); err != nil {
+		log.Warnw("top-level index not closed cleanly", "error", err)
+	}
 }
 
 // do runs f while nothing else is done to the entries of key.
@@ -77,12 +104,14 @@ func (t *topLevel) feed(ctx context.Context, key shard.Key, mhs index.MultihashI
 	if err := t.inverted.AddMultihashesForShard(ctx, mhs, key); err != nil {
 		return fmt.Errorf("top-level index: %w", err)
 	}
+	t.filled(key)
 	return nil
 }
 
 // remove removes the entries of a shard, if the index can. Answers that still
 // name the shard are filtered.
 func (t *topLevel) remove(ctx context.Context, key shard.Key, mhs index.MultihashIterator) error {
+	t.filled(key)
 	r, ok := t.inverted.(index.ShardRemover)
 	if !ok {
 		return nil
@@ -106,45 +135,6 @@ func (t *topLevel) held(ctx context.Context) (held map[shard.Key]bool, known boo
 		held[k] = true
 	}
 	return held, true, nil
-}
-
-// backfill adds available shards that the top-level index lacks: after a crash,
-// an upgrade from v0.7, or the loss of the index. A shard whose full index is
-// gone is indexed anew. It reports when it has ended.
-func (l *loop) backfill(shards []*Shard) {
-	if len(shards) == 0 {
-		return
-	}
-	l.beside(func() {
-		for _, sh := range shards {
-			l.backfillShard(sh)
-		}
-	})
-}
-
-func (l *loop) backfillShard(sh *Shard) {
-	err := l.topLevel.do(l.ctx, sh.key, func() error {
-		if l.ctx.Err() != nil || !l.gate.serves(sh) {
-			return nil
-		}
-		idx, err := l.iterableIndex(sh.key)
-		if err != nil {
-			return err
-		}
-		defer l.release(idx)
-		if err := verifyIndex(l.ctx, idx); err != nil {
-			return err
-		}
-		sh.trust.whole.Store(true)
-		return l.topLevel.feed(l.ctx, sh.key, indexMultihashes{idx})
-	})
-	switch {
-	case err == nil, l.ctx.Err() != nil:
-	case isLost(err), errors.Is(err, errNotIterable):
-		l.gate.post(message{shard: sh, event: event{kind: evIndexLost, err: err}})
-	default:
-		log.Errorw("shard is missing in the top-level index, and could not be added; the next start tries again", "shard", sh.key, "error", err)
-	}
 }
 
 // indexMultihashes are the multihashes of a full index.

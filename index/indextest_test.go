@@ -64,3 +64,28 @@ func TestDatastoreInverted(t *testing.T) {
 		})
 	}
 }
+
+func TestFSInverted(t *testing.T) {
+	indextest.Inverted(t, indextest.Harness[index.Inverted]{
+		New: func(t *testing.T) index.Inverted {
+			x := index.NewMemoryInverted()
+			t.Cleanup(func() { require.NoError(t, x.Close()) })
+			return x
+		},
+	})
+	dirs := map[index.Inverted]string{}
+	open := func(t *testing.T, dir string) index.Inverted {
+		x, err := index.OpenFSInverted(t.Context(), dir, index.FSInvertedOptions{})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, x.Close()) })
+		dirs[x] = dir
+		return x
+	}
+	indextest.Inverted(t, indextest.Harness[index.Inverted]{
+		New: func(t *testing.T) index.Inverted { return open(t, t.TempDir()) },
+		Reopen: func(t *testing.T, x index.Inverted) index.Inverted {
+			require.NoError(t, x.(*index.FSInverted).Close())
+			return open(t, dirs[x])
+		},
+	})
+}

@@ -43,3 +43,18 @@ type ShardLister interface {
 	// order in which they first were.
 	Shards(ctx context.Context) ([]shard.Key, error)
 }
+
+// A BatchInverted is an Inverted index that answers for many multihashes at once.
+type BatchInverted interface {
+	// GetShardsForMultihashes returns, at the place of each multihash, what
+	// GetShardsForMultihash does; nil if no shard holds it, which is no error.
+	GetShardsForMultihashes(ctx context.Context, hs []multihash.Multihash) ([][]shard.Key, error)
+}
+
+// A FirstInverted is an Inverted index that can be asked for one shard only.
+type FirstInverted interface {
+	// GetFirstShardForMultihash returns the shard that was added first of those
+	// that hold a multihash. The error is datastore.ErrNotFound, by errors.Is, if
+	// none does.
+	GetFirstShardForMultihash(ctx context.Context, h multihash.Multihash) (shard.Key, error)
+}

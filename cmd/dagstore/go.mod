@@ -17,6 +17,8 @@ require (
 )
 
 require (
+	github.com/FastFilter/xorfilter v0.4.0 // indirect
+	github.com/dchest/siphash v1.2.3 // indirect
 	github.com/golang/snappy v0.0.4 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect

@@ -20,7 +20,7 @@ import (
 // key of a shard is the absolute path of its file.
 type library struct {
 	store   *dagstore.DAGStore
-	records *leveldb.Datastore // of the store, its top-level index, and the stamps
+	records *leveldb.Datastore // of the store, and the stamps
 }
 
 // openLibrary opens the library in a folder, which it makes if it is missing.
@@ -49,7 +49,7 @@ func openLibrary(ctx context.Context, folder string) (_ *library, err error) {
 	l.store, err = dagstore.NewDAGStore(dagstore.Config{
 		TransientsDir: filepath.Join(folder, "transients"),
 		IndexRepo:     indices,
-		TopLevelIndex: index.NewInverted(records),
+		TopLevelDir:   filepath.Join(folder, "toplevel"),
 		Datastore:     records,
 		MountRegistry: registry,
 	})

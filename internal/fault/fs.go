@@ -132,6 +132,13 @@ func (f *faultyFile) Sync() error {
 	return f.File.Sync()
 }
 
+func (f *faultyFile) Truncate(size int64) error {
+	if err := f.inj.do(Truncate, f.Name()); err != nil {
+		return err
+	}
+	return f.File.Truncate(size)
+}
+
 func (f *faultyFile) Stat() (fs.FileInfo, error) {
 	if err := f.inj.do(Stat, f.Name()); err != nil {
 		return nil, err

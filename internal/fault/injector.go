@@ -17,18 +17,19 @@ type Kind string
 
 // The operations of a file system and of its files.
 const (
-	Open    Kind = "open"
-	Create  Kind = "create" // CreateTemp, and OpenFile with os.O_CREATE
-	Read    Kind = "read"
-	Write   Kind = "write"
-	Sync    Kind = "sync" // of a file
-	Close   Kind = "close"
-	Rename  Kind = "rename"
-	Remove  Kind = "remove"
-	Stat    Kind = "stat"
-	ReadDir Kind = "readdir"
-	Mkdir   Kind = "mkdir"
-	SyncDir Kind = "syncdir"
+	Open     Kind = "open"
+	Create   Kind = "create" // CreateTemp, and OpenFile with os.O_CREATE
+	Read     Kind = "read"
+	Write    Kind = "write"
+	Truncate Kind = "truncate"
+	Sync     Kind = "sync" // of a file
+	Close    Kind = "close"
+	Rename   Kind = "rename"
+	Remove   Kind = "remove"
+	Stat     Kind = "stat"
+	ReadDir  Kind = "readdir"
+	Mkdir    Kind = "mkdir"
+	SyncDir  Kind = "syncdir"
 )
 
 // The operations of a datastore. What is put into a batch is counted when the
@@ -48,7 +49,7 @@ const (
 // it durable.
 func (k Kind) Writes() bool {
 	switch k {
-	case Create, Write, Sync, Rename, Remove, Mkdir, SyncDir, Put, Delete, Commit, Flush:
+	case Create, Write, Truncate, Sync, Rename, Remove, Mkdir, SyncDir, Put, Delete, Commit, Flush:
 		return true
 	default:
 		return false

@@ -30,6 +30,8 @@ type File interface {
 	// Sync returns when the content of the file is durable. Its name is durable
 	// after SyncDir of its folder.
 	Sync() error
+	// Truncate makes the file size bytes long. The place of Write stays.
+	Truncate(size int64) error
 	Stat() (fs.FileInfo, error)
 	// Name is the path with which the file was opened.
 	Name() string

@@ -1,0 +1,236 @@
+package inverted
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/filecoin-project/dagstore/internal/layer"
+)
+
+// After a failure merging waits, first this long and then twice as long each time, or
+// until something has changed.
+const (
+	firstPause = time.Second
+	maxPause   = time.Minute
+)
+
+// A merger is the goroutine that merges behind, and what others know of it.
+type merger struct {
+	wake  chan struct{} // has room for one
+	ended chan struct{} // closed when the goroutine has ended
+
+	mu      sync.Mutex    // guards what follows
+	changed chan struct{} // closed and replaced when settled has changed
+	asked   uint64        // changes of the index so far
+	settled uint64        // of these: all that merging had to do for them is done, or has failed
+	err     error         // of the last attempt
+	damaged error         // a layer cannot be merged any more
+}
+
+func (x *Index) startMerging() {
+	x.merger = &merger{wake: make(chan struct{}, 1), ended: make(chan struct{}), changed: make(chan struct{})}
+	x.merger.ask()
+	go x.merge()
+}
+
+// ask tells that there may be something to merge.
+func (m *merger) ask() {
+	m.mu.Lock()
+	m.asked++
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+func (m *merger) askedFor() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asked
+}
+
+// settle tells those who wait that there is no more to do for what was asked.
+func (m *merger) settle(asked uint64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settled, m.err = asked, err
+	if err != nil && isDamage(err) {
+		m.settled, m.damaged = math.MaxUint64, asDamage(err)
+	}
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// damage returns the damage that ended merging.
+func (m *merger) damage() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.damaged
+}
+
+// Wait waits until merging has done what is to do after all that has changed so far,
+// and returns the error if it cannot. It returns fs.ErrClosed when Close begins, and
+// the error of ctx. A reader merges nothing.
+func (x *Index) Wait(ctx context.Context) error {
+	if x.merger == nil {
+		return nil
+	}
+	m := x.merger
+	wanted := m.askedFor()
+	for {
+		if err := errors.Join(ctx.Err(), x.closed()); err != nil {
+			return err
+		}
+		m.mu.Lock()
+		settled, changed, err := m.settled, m.changed, m.err
+		m.mu.Unlock()
+		if settled >= wanted {
+			return asDamage(err)
+		}
+		select {
+		case <-changed:
+		case <-x.ctx.Done():
+		case <-ctx.Done():
+		}
+	}
+}
+
+// merge is the goroutine of the merger. It ends with x.ctx, and when a layer turns
+// out to be damaged.
+func (x *Index) merge() {
+	m := x.merger
+	defer close(m.ended)
+	pause := firstPause
+	for {
+		asked := m.askedFor()
+		did, err := x.mergeNext()
+		switch {
+		case x.ctx.Err() != nil:
+			return
+		case err != nil:
+			m.settle(asked, err)
+			if m.damage() != nil {
+				return
+			}
+			if !x.sleep(pause) {
+				return
+			}
+			pause = min(2*pause, maxPause)
+		case did:
+			pause = firstPause
+		default:
+			m.settle(asked, nil)
+			if !x.sleep(math.MaxInt64) {
+				return
+			}
+		}
+	}
+}
+
+// sleep waits for a change, for at most d. It returns false when Close begins.
+func (x *Index) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-x.merger.wake:
+	case <-timer.C:
+	case <-x.ctx.Done():
+		return false
+	}
+	return true
+}
+
+// mergeNext does the next thing that is to do, and tells whether there was one.
+func (x *Index) mergeNext() (did bool, err error) {
+	if x.log != nil {
+		x.log.sweep()
+		if err := x.trim(); err != nil {
+			return false, err
+		}
+	}
+	x.mu.Lock()
+	next := plan(x.manifest.tables, x.log != nil, x.sizes.gathered)
+	shards := x.manifest.shards
+	x.mu.Unlock()
+	switch next.kind {
+	case rest:
+		return false, nil
+	case mergeMemory:
+		return true, x.mergeInMemory(next.tables, shards)
+	default:
+		return true, x.mergeToFile(next, shards)
+	}
+}
+
+func (x *Index) mergeInMemory(old []*table, shards *dictionary) error {
+	t, err := mergedInMemory(x.ctx, old, shards)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.manifest.replace(old, t)
+	x.publish()
+	return nil
+}
+
+// mergedInMemory returns a table in memory with what is alive of others.
+func mergedInMemory(ctx context.Context, old []*table, shards *dictionary) (*table, error) {
+	shares := shareOut(old, shards.has)
+	var records int64
+	var last uint64
+	for _, t := range old {
+		records += t.records
+		last = max(last, t.addition)
+	}
+	t, err := memoryTable(records, func(w *layer.Writer) error {
+		return layer.Merge(ctx, w, layersOf(old), shards.has, nil)
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.shares, t.addition = shares, last
+	return t, nil
+}
+
+// mergeToFile makes one file of tables, and puts it in their place.
+func (x *Index) mergeToFile(next task, shards *dictionary) error {
+	shares := shareOut(next.tables, shards.has)
+	pace := x.newPace()
+	t, err := x.folder.writeLayer(x.newLayer(), func(w *layer.Writer) error {
+		return layer.Merge(x.ctx, w, layersOf(next.tables), shards.has, pace.rest)
+	})
+	if err != nil {
+		return err
+	}
+	t.shares = shares
+	c := new(change)
+	if t.records > 0 {
+		c.added = []*table{t}
+	}
+	for _, old := range next.tables {
+		if inMemory(old) {
+			c.gathered = max(c.gathered, old.addition)
+		} else {
+			c.dropped = append(c.dropped, old.number)
+		}
+	}
+	r, err := x.commit(x.ctx, c)
+	x.retire(r)
+	return err
+}
+
+// layersOf returns the layers of tables, the largest first.
+func layersOf(tables []*table) []*layer.Layer {
+	layers := make([]*layer.Layer, len(tables))
+	for i, t := range tables {
+		layers[i] = t.layer
+	}
+	slices.SortFunc(layers, func(a, b *layer.Layer) int { return int(min(max(b.Records()-a.Records(), -1), 1)) })
+	return layers
+}
