@@ -2,7 +2,6 @@ package indexbuild_test
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
@@ -16,6 +15,7 @@ import (
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
 
+	"github.com/filecoin-project/dagstore/internal/cartest"
 	"github.com/filecoin-project/dagstore/internal/indexbuild"
 )
 
@@ -41,32 +41,7 @@ func goCar(t testing.TB, records []record) []byte {
 		all = append(all, carindex.Record{Cid: cid.NewCidV1(cid.Raw, mh), Offset: r.offset})
 	}
 	require.NoError(t, idx.Load(all))
-	var out bytes.Buffer
-	_, err = carindex.WriteTo(idx, &out)
-	require.NoError(t, err)
-	orderCopies(out.Bytes())
-	return out.Bytes()
-}
-
-// orderCopies puts the copies of each digest of an index in the order of their offsets.
-func orderCopies(index []byte) {
-	le := binary.LittleEndian
-	codes := le.Uint32(index[2:])
-	at := 6
-	for range codes {
-		widths := le.Uint32(index[at+8:])
-		at += 12
-		for range widths {
-			width, length := int(le.Uint32(index[at:])), int(le.Uint64(index[at+4:]))
-			at += 12
-			records := slices.Collect(slices.Chunk(bytes.Clone(index[at:at+length]), width))
-			slices.SortStableFunc(records, func(a, b []byte) int {
-				return cmp.Or(bytes.Compare(a[:width-8], b[:width-8]), cmp.Compare(le.Uint64(a[width-8:]), le.Uint64(b[width-8:])))
-			})
-			copy(index[at:], bytes.Join(records, nil))
-			at += length
-		}
-	}
+	return cartest.WriteIndex(t, idx)
 }
 
 // build adds the records to b.
