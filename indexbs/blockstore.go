@@ -4,19 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
-	ds "github.com/ipfs/go-datastore"
 	ipld "github.com/ipfs/go-ipld-format"
 	carindex "github.com/ipld/go-car/v2/index"
 	"github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore"
-	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/shard"
 )
 
@@ -29,8 +26,9 @@ var (
 	// are also go-ipld-format's ErrNotFound.
 	ErrBlockNotFound = errors.New("block not found")
 
-	// ErrClosed is the error of every read after Close.
-	ErrClosed = errors.New("blockstore closed")
+	// ErrClosed is the error of every read after Close, and of the reads of a
+	// session that has ended.
+	ErrClosed = errors.New("blockstore or session closed")
 
 	// ErrReadOnly is the error of the methods that would change the shards.
 	ErrReadOnly = errors.New("blockstore is read-only; register a shard instead")
@@ -52,14 +50,25 @@ type IdxBstoreDagstore interface {
 	AcquireShard(ctx context.Context, key shard.Key, out chan dagstore.ShardResult, _ dagstore.AcquireOpts) error
 }
 
+// A BatchDagstore is an IdxBstoreDagstore that looks up many multihashes at once.
+// GetMany makes use of it. *dagstore.DAGStore is one.
+type BatchDagstore interface {
+	// ShardsContainingMultihashes returns the shards of each of hs, in their order;
+	// nil if no shard has one, which is no error.
+	ShardsContainingMultihashes(ctx context.Context, hs []multihash.Multihash) ([][]shard.Key, error)
+}
+
+var _ BatchDagstore = (*dagstore.DAGStore)(nil)
+
 // IdxBstoreDagstoreFromDagstore returns d, as far as the blockstore needs it.
 func IdxBstoreDagstoreFromDagstore(d dagstore.Interface) IdxBstoreDagstore { return d }
 
 // IndexBackedBlockstore is a read-only blockstore over all shards. It has the
-// methods of boxo's Blockstore and is safe for concurrent use.
+// methods of boxo's Blockstore and Viewer, and is safe for concurrent use.
 //
 // A shard whose accessor it keeps open counts as in use: it cannot be destroyed
-// until the accessor has expired, given way to others, or Close was called.
+// until the accessor has expired, given way to others, or Close was called, and
+// no session holds it.
 type IndexBackedBlockstore struct {
 	store    IdxBstoreDagstore
 	selector ShardSelectorF
@@ -93,9 +102,9 @@ func NewIndexBackedBlockstore(
 	return &IndexBackedBlockstore{store: d, selector: shardSelector, cache: c}, nil
 }
 
-// Close ends the blockstore. It waits for reads in progress, except for those
-// that are opening a shard, which fail, and closes all accessors. It may be
-// called often, and always returns nil.
+// Close ends the blockstore and its sessions. It waits for reads in progress,
+// and what they call, except for those that are opening a shard, which fail, and
+// closes all accessors. It may be called often, and always returns nil.
 func (b *IndexBackedBlockstore) Close() error {
 	b.cache.close()
 	return nil
@@ -104,7 +113,11 @@ func (b *IndexBackedBlockstore) Close() error {
 // Has tells whether a shard has the block, and the selector does not hide it. It
 // answers from the top-level index and opens no shard.
 func (b *IndexBackedBlockstore) Has(ctx context.Context, c cid.Cid) (bool, error) {
-	_, err := b.candidates(ctx, c)
+	r, err := b.begin(ctx, b.cache, c)
+	if err != nil {
+		return false, err
+	}
+	err = b.locate(ctx, r)
 	if ipld.IsNotFound(err) {
 		return false, nil
 	}
@@ -115,18 +128,45 @@ func (b *IndexBackedBlockstore) Has(ctx context.Context, c cid.Cid) (bool, error
 // block, the error is ErrBlockNotFound; if shards that should have it failed, it
 // is theirs.
 func (b *IndexBackedBlockstore) Get(ctx context.Context, c cid.Cid) (blocks.Block, error) {
-	return read(ctx, b, c, func(bs dagstore.ReadBlockstore) (blocks.Block, error) { return bs.Get(ctx, c) })
+	return get(ctx, b, b.cache, c)
 }
 
 // GetSize returns the size of the block in bytes, without reading them. Its
 // errors are those of Get.
 func (b *IndexBackedBlockstore) GetSize(ctx context.Context, c cid.Cid) (int, error) {
-	return read(ctx, b, c, func(bs dagstore.ReadBlockstore) (int, error) { return bs.GetSize(ctx, c) })
+	return getSize(ctx, b, b.cache, c)
 }
 
-// HashOnRead makes Get compare every block with its CID from now on. A block
-// that differs is read from another shard, or else gives dagstore.ErrHashMismatch.
-// Off at first.
+// View calls f, once at most, with the bytes of the block, which are not copied
+// if the shard is mapped into memory. They are valid during the call only, and
+// not to be changed. An error of f is returned as it is; the others are those of
+// Get. f must not close the blockstore, whose Close waits for it.
+func (b *IndexBackedBlockstore) View(ctx context.Context, c cid.Cid, f func([]byte) error) error {
+	return view(ctx, b, b.cache, c, f)
+}
+
+// GetMany calls visit once for each of cids, with its place i in cids and the
+// block, or the error that Get would have returned. The top-level index is asked
+// for all of them at once, if the dagstore is a [BatchDagstore]; then each shard
+// is opened once, and its blocks are read in the order in which they lie. The
+// order of the visits is therefore another than that of cids. A block that
+// several shards have is read from one that is read anyway; the selector, if
+// there is one, decides instead. What a shard fails to give is read from others
+// afterwards.
+//
+// One block is held at a time, and visits are made one after the other, while
+// the shard is open: visit must not close the blockstore. An error of visit, the
+// end of ctx, and Close end GetMany and are returned; the other blocks are not
+// visited then.
+func (b *IndexBackedBlockstore) GetMany(
+	ctx context.Context, cids []cid.Cid, visit func(i int, block blocks.Block, err error) error,
+) error {
+	return getMany(ctx, b, b.cache, cids, visit)
+}
+
+// HashOnRead makes Get, View and GetMany compare every block with its CID from
+// now on, in sessions as well. A block that differs is read from another shard,
+// or else gives dagstore.ErrHashMismatch. Off at first.
 func (b *IndexBackedBlockstore) HashOnRead(enabled bool) { b.verify.Store(enabled) }
 
 // AllKeysChan returns ErrUnsupported.
@@ -147,98 +187,4 @@ func (b *IndexBackedBlockstore) PutMany(context.Context, []blocks.Block) error {
 // DeleteBlock returns ErrReadOnly.
 func (b *IndexBackedBlockstore) DeleteBlock(context.Context, cid.Cid) error {
 	return fmt.Errorf("delete block: %w", ErrReadOnly)
-}
-
-// read does something with one of the shards of a block, the first that does not
-// fail.
-func read[T any](
-	ctx context.Context, b *IndexBackedBlockstore, c cid.Cid, do func(dagstore.ReadBlockstore) (T, error),
-) (T, error) {
-	var zero T
-	keys, err := b.candidates(ctx, c)
-	if err != nil {
-		return zero, err
-	}
-	var failures []error
-	for _, key := range keys {
-		v, err := readShard(ctx, b, key, do)
-		switch {
-		case err == nil:
-			return v, nil
-		case ctx.Err() != nil:
-			return zero, ctx.Err()
-		case errors.Is(err, ErrClosed):
-			return zero, err
-		case !isAbsent(err):
-			failures = append(failures, fmt.Errorf("shard %q: %w", key, err))
-		}
-	}
-	if len(failures) > 0 {
-		return zero, fmt.Errorf("block %s: %w", c, errors.Join(failures...))
-	}
-	return zero, notFound(c, ErrBlockNotFound)
-}
-
-func readShard[T any](
-	ctx context.Context, b *IndexBackedBlockstore, key shard.Key, do func(dagstore.ReadBlockstore) (T, error),
-) (T, error) {
-	e, err := b.cache.lease(ctx, key)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	defer b.cache.release(e)
-	e.blocks.HashOnRead(b.verify.Load())
-	return do(e.blocks)
-}
-
-// candidates returns the shards to read a block from, in order: at least one.
-func (b *IndexBackedBlockstore) candidates(ctx context.Context, c cid.Cid) ([]shard.Key, error) {
-	if b.cache.ctx.Err() != nil {
-		return nil, ErrClosed
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if !c.Defined() {
-		return nil, errors.New("undefined cid")
-	}
-	keys, err := b.store.ShardsContainingMultihash(ctx, c.Hash())
-	if err != nil && !isAbsent(err) {
-		return nil, fmt.Errorf("block %s: %w", c, err)
-	}
-	if len(keys) == 0 {
-		return nil, notFound(c, ErrBlockNotFound)
-	}
-	if b.selector == nil {
-		return b.cache.openFirst(keys), nil
-	}
-	first, err := b.selected(c, slices.Clone(keys))
-	if errors.Is(err, ErrNoShardSelected) {
-		return nil, notFound(c, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("block %s: select shard: %w", c, err)
-	}
-	others := slices.DeleteFunc(slices.Clone(keys), func(k shard.Key) bool { return k == first })
-	return append([]shard.Key{first}, others...), nil
-}
-
-// selected asks the selector, whose panic is an error.
-func (b *IndexBackedBlockstore) selected(c cid.Cid, keys []shard.Key) (_ shard.Key, err error) {
-	defer guard.Recover(&err)
-	return b.selector(c, keys)
-}
-
-// isAbsent tells errors that say that there is no such block or shard from those
-// that say that something is broken.
-func isAbsent(err error) bool {
-	return ipld.IsNotFound(err) || errors.Is(err, ds.ErrNotFound) || errors.Is(err, dagstore.ErrShardUnknown)
-}
-
-func notFound(c cid.Cid, reason error) error {
-	if errors.Is(reason, ErrBlockNotFound) {
-		return fmt.Errorf("%w: %w", reason, ipld.ErrNotFound{Cid: c})
-	}
-	return fmt.Errorf("%w: %w: %w", ErrBlockNotFound, reason, ipld.ErrNotFound{Cid: c})
 }

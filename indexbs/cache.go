@@ -2,6 +2,9 @@ package indexbs
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +19,8 @@ import (
 var log = logging.Logger("dagstore/indexbs")
 
 // A cache keeps accessors open. Whoever uses one has a lease on it; an accessor
-// is closed when the cache has let go of it and the last lease has ended.
+// is closed when the cache has let go of it and the last lease has ended. Until
+// then it is the only one of its shard, and others can have a lease on it, too.
 type cache struct {
 	store  IdxBstoreDagstore
 	expiry time.Duration // 0 for none
@@ -26,9 +30,17 @@ type cache struct {
 	cancel context.CancelFunc
 	live   sync.WaitGroup // entries that were made and have not ended
 
-	mu     sync.Mutex // guards what follows, and the entries
+	mu     sync.Mutex           // guards what follows, and the entries
+	shared map[shard.Key]*entry // those of which leases can be had
 	kept   *simplelru.LRU[shard.Key, *entry]
 	closed bool
+}
+
+// shardBlocks is what the blockstores of accessors are.
+type shardBlocks interface {
+	dagstore.ReadBlockstore
+	dagstore.BlockViewer
+	dagstore.BlocksGetter
 }
 
 // An entry is an accessor, or the acquiring of one that several callers share.
@@ -38,11 +50,11 @@ type entry struct {
 	opened chan struct{}      // closed when accessor, blocks and err are set for good
 
 	accessor *dagstore.ShardAccessor // nil after an error
-	blocks   dagstore.ReadBlockstore
+	blocks   shardBlocks
 	err      error
 
 	ready     bool // opened is closed
-	kept      bool // the cache has it; once false it gets no new leases
+	kept      bool // the cache keeps it open without leases
 	leases    int
 	idleSince time.Time
 	timer     *time.Timer // of the expiry; nil until the entry was idle
@@ -53,11 +65,23 @@ func newCache(ctx context.Context, d IdxBstoreDagstore, size int, expiry time.Du
 	if err != nil {
 		return nil, err
 	}
-	c := &cache{store: d, expiry: expiry, size: size, kept: kept}
+	c := &cache{store: d, expiry: expiry, size: size, kept: kept, shared: map[shard.Key]*entry{}}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	context.AfterFunc(c.ctx, c.close)
 	return c, nil
 }
+
+func (c *cache) usable() error {
+	if c.ctx.Err() != nil {
+		return ErrClosed
+	}
+	return nil
+}
+
+// likely returns nil: reads of several callers say nothing about the next.
+func (c *cache) likely() *entry { return nil }
+
+func (c *cache) giveBack(e *entry, _ outcome) { c.release(e) }
 
 // lease returns the open entry of a shard, which the caller releases. Callers
 // that come while it is being opened wait for the same.
@@ -88,25 +112,51 @@ func (c *cache) join(key shard.Key) (e, evicted *entry, err error) {
 	if c.closed {
 		return nil, nil, ErrClosed
 	}
-	if e, ok := c.kept.Get(key); ok {
-		e.leases++
-		if e.timer != nil {
-			e.timer.Stop()
-		}
-		return e, nil, nil
+	e, ok := c.shared[key]
+	if !ok {
+		ctx, cancel := context.WithCancel(c.ctx)
+		e = &entry{key: key, cancel: cancel, opened: make(chan struct{})}
+		c.shared[key] = e
+		c.live.Add(1)
+		go c.open(ctx, e)
 	}
+	c.lend(e)
+	if !e.kept {
+		evicted = c.keep(e)
+	}
+	return e, evicted, nil
+}
+
+// keep has the cache keep an entry, and returns the one that had to make room if
+// that ends. The caller holds mu.
+func (c *cache) keep(e *entry) (evicted *entry) {
 	if c.kept.Len() == c.size {
 		_, oldest, _ := c.kept.GetOldest()
 		if c.letGo(oldest); oldest.unused() {
 			evicted = oldest
 		}
 	}
-	ctx, cancel := context.WithCancel(c.ctx)
-	e = &entry{key: key, cancel: cancel, opened: make(chan struct{}), kept: true, leases: 1}
-	c.kept.Add(key, e)
-	c.live.Add(1)
-	go c.open(ctx, e)
-	return e, evicted, nil
+	e.kept = true
+	c.kept.Add(e.key, e)
+	return evicted
+}
+
+// extend adds a lease to an entry on which the caller has one.
+func (c *cache) extend(e *entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lend(e)
+}
+
+// lend adds a lease. The caller holds mu.
+func (c *cache) lend(e *entry) {
+	e.leases++
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+	if e.kept {
+		c.kept.Get(e.key) // it is the last to give way now
+	}
 }
 
 // open acquires the shard of an entry. What nobody waits for any more is closed.
@@ -119,7 +169,7 @@ func (c *cache) open(ctx context.Context, e *entry) {
 	e.accessor, e.blocks, e.err, e.ready = a, bs, err, true
 	close(e.opened)
 	if err != nil {
-		c.letGo(e)
+		c.discard(e)
 	}
 	unused := e.unused()
 	c.mu.Unlock()
@@ -128,7 +178,7 @@ func (c *cache) open(ctx context.Context, e *entry) {
 	}
 }
 
-func (c *cache) acquire(ctx context.Context, key shard.Key) (*dagstore.ShardAccessor, dagstore.ReadBlockstore, error) {
+func (c *cache) acquire(ctx context.Context, key shard.Key) (*dagstore.ShardAccessor, shardBlocks, error) {
 	a, err := dagstore.Acquire(ctx, acquirer{store: c.store}, key)
 	if err != nil {
 		return nil, nil, err
@@ -138,7 +188,12 @@ func (c *cache) acquire(ctx context.Context, key shard.Key) (*dagstore.ShardAcce
 		closeAccessor(a)
 		return nil, nil, err
 	}
-	return a, bs, nil
+	all, ok := bs.(shardBlocks)
+	if !ok {
+		closeAccessor(a)
+		return nil, nil, fmt.Errorf("blockstore %T: %w", bs, errors.ErrUnsupported)
+	}
+	return a, all, nil
 }
 
 // release ends a lease. An entry that is still being opened, and that nobody
@@ -146,12 +201,15 @@ func (c *cache) acquire(ctx context.Context, key shard.Key) (*dagstore.ShardAcce
 func (c *cache) release(e *entry) {
 	c.mu.Lock()
 	e.leases--
-	if e.leases == 0 && e.kept {
-		if e.ready {
-			c.awaitExpiry(e)
-		} else {
-			c.letGo(e)
+	if e.leases == 0 {
+		switch {
+		case !e.ready:
+			c.discard(e)
 			e.cancel()
+		case e.kept:
+			c.awaitExpiry(e)
+		default:
+			c.hide(e)
 		}
 	}
 	unused := e.unused()
@@ -162,19 +220,35 @@ func (c *cache) release(e *entry) {
 }
 
 // unused reports whether the entry can end. It becomes true once: an entry that
-// the cache has let go of gets no new leases.
+// the cache does not keep is hidden with its last lease, and gets no new ones.
 func (e *entry) unused() bool { return e.ready && !e.kept && e.leases == 0 }
 
-// letGo takes an entry out of the cache. The caller holds mu, and ends the entry
-// if it is unused now.
+// discard lets an entry go that nobody else shall get. The caller holds mu.
+func (c *cache) discard(e *entry) {
+	c.hide(e)
+	c.letGo(e)
+}
+
+// letGo has the cache keep an entry no longer. The caller holds mu, and ends the
+// entry if it is unused now.
 func (c *cache) letGo(e *entry) {
-	if !e.kept {
-		return
+	if e.kept {
+		e.kept = false
+		c.kept.Remove(e.key)
 	}
-	e.kept = false
-	c.kept.Remove(e.key)
 	if e.timer != nil {
 		e.timer.Stop()
+	}
+	if e.leases == 0 {
+		c.hide(e)
+	}
+}
+
+// hide sees to it that an entry gets no new leases. The shard may have another
+// entry by now. The caller holds mu.
+func (c *cache) hide(e *entry) {
+	if c.shared[e.key] == e {
+		delete(c.shared, e.key)
 	}
 }
 
@@ -217,19 +291,34 @@ func (c *cache) expire(e *entry) {
 	}
 }
 
-// openFirst returns keys with those whose shards are kept open in front.
-func (c *cache) openFirst(keys []shard.Key) []shard.Key {
+// openAmong returns those of keys whose shards are open.
+func (c *cache) openAmong(keys iter.Seq[shard.Key]) map[shard.Key]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var open, others []shard.Key
-	for _, key := range keys {
-		if e, ok := c.kept.Peek(key); ok && e.ready {
-			open = append(open, key)
-		} else {
-			others = append(others, key)
+	open := map[shard.Key]bool{}
+	for key := range keys {
+		if e, ok := c.shared[key]; ok && e.ready {
+			open[key] = true
 		}
 	}
-	return slices.Concat(open, others)
+	return open
+}
+
+// openFirst sorts keys such that those whose shards are open come first.
+func (c *cache) openFirst(keys []shard.Key) {
+	if len(keys) == 1 {
+		return
+	}
+	open := c.openAmong(slices.Values(keys))
+	slices.SortStableFunc(keys, func(x, y shard.Key) int {
+		switch {
+		case open[x] == open[y]:
+			return 0
+		case open[x]:
+			return -1
+		}
+		return 1
+	})
 }
 
 // close lets everything go and waits until all accessors are closed.

@@ -20,7 +20,11 @@ func Lock(dir string) (unlock func() error, err error) {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	switch {
 	case err == nil:
-		return f.Close, nil
+		return func() error {
+			// A process that is being forked shares the open file for a moment, and so
+			// would the lock be, if it ended with the file.
+			return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+		}, nil
 	case errors.Is(err, unix.EWOULDBLOCK):
 		err = fmt.Errorf("%s: %w", dir, ErrLocked)
 	default:

@@ -176,6 +176,7 @@ func TestRefusesHeaders(t *testing.T) {
 		"falling widths":     join([]byte{0x80, 8}, le(4, 2), bucket(16, 16), bucket(15, 15)),
 		"equal codes":        join([]byte{0x81, 8}, le(4, 2), le(8, 1), le(4, 1), bucket(16, 16), le(8, 1), le(4, 1), bucket(16, 16)),
 		"falling codes":      join([]byte{0x81, 8}, le(4, 2), le(8, 1), le(4, 1), bucket(16, 16), le(8, 0), le(4, 1), bucket(16, 16)),
+		"no code of a hash":  join([]byte{0x81, 8}, le(4, 1), le(8, 1<<63), le(4, 1), bucket(16, 16)),
 		"empty code":         join([]byte{0x81, 8}, le(4, 1), le(8, 1), le(4, 0), make([]byte, 64)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -198,11 +199,8 @@ func TestHostileHeadersDoNotTakeMuchMemory(t *testing.T) {
 	claim := join([]byte{0x81, 8}, le(4, 1<<31-1), le(8, 18), le(4, 1<<31-1), le(4, 40), le(8, 1<<62))
 	require.Less(t, allocated(func() { _, _ = fullindex.FromBytes(claim) }), uint64(2<<10))
 
-	const codes = 10_000 // each with one record, without a digest
-	many := join([]byte{0x81, 8}, le(4, codes))
-	for code := range uint64(codes) {
-		many = append(many, join(le(8, code), le(4, 1), le(4, 8), le(8, 8), le(8, 59+code))...)
-	}
+	const codes = 10_000
+	many := manyCodes(codes)
 	var x *fullindex.Index
 	require.Less(t, allocated(func() {
 		var err error
@@ -218,6 +216,22 @@ func TestHostileHeadersDoNotTakeMuchMemory(t *testing.T) {
 		require.True(t, ok)
 		require.EqualValues(t, 59+i, offset)
 	}
+}
+
+// manyCodes returns an index of codes that have one record each, without a digest.
+func manyCodes(codes uint64) []byte {
+	b := join([]byte{0x81, 8}, le(4, codes))
+	for code := range codes {
+		b = append(b, join(le(8, code), le(4, 1), le(4, 8), le(8, 8), le(8, 59+code))...)
+	}
+	return b
+}
+
+func TestTheNumberOfBucketsIsBounded(t *testing.T) {
+	_, err := fullindex.FromBytes(manyCodes(1 << 16))
+	require.NoError(t, err)
+	_, err = fullindex.FromBytes(manyCodes(1<<16 + 1))
+	require.ErrorIs(t, err, fullindex.ErrMalformed)
 }
 
 // cut returns an index over a mapped file of which only n bytes are left.

@@ -72,25 +72,46 @@ func (r *reading) loadAround(i int64) error {
 	return r.load(max(0, min(i-n/2, r.bucket.count-n)))
 }
 
-// find searches as list.searchFrom does: it looks at the page where the digest
-// should be, and goes where the keys there say. If that fails it halves what is
-// left, so that it reads a logarithmic number of pages of any digests.
+// find gives m its records. A miss behind a record without an offset is damage, as
+// in Find.
 func (r *reading) find(m *Matches) error {
-	key, guessing := keyOf(m.digest)
+	at, before, err := r.search(m.digest)
+	if err != nil {
+		return err
+	}
+	if at < r.start || at >= r.start+int64(r.list.count) && at < r.bucket.count {
+		if err := r.load(at); err != nil {
+			return err
+		}
+	}
+	r.give(m, at)
+	if !m.matches() && before == 0 {
+		return errNoOffset
+	}
+	return nil
+}
+
+// search returns the first record that is not less than a digest, and the offset of
+// the one before. It searches as list.searchFrom does: it looks at the page where
+// the digest should be, and goes where the keys there say. If that fails it halves
+// what is left, so that it reads a logarithmic number of pages of any digests.
+func (r *reading) search(digest string) (lo int64, before uint64, err error) {
+	key, guessing := keyOf(digest)
 	var g guess
 	if guessing {
 		g = r.bucket.guess(key)
+		defer func() { g.learn(lo) }()
 	}
-	lo, hi := int64(0), r.bucket.count // all records before lo are less, none from hi on is
-	before := uint64(1)                // offset of the record before lo
+	hi := r.bucket.count // all records before lo are less, none from hi on is
+	before = 1           // there is none before the first
 	for at, tries := g.at, 0; lo < hi; tries++ {
 		if !guessing || tries > 2 {
 			at = lo + (hi-lo)/2
 		}
 		if err := r.loadAround(min(max(at, lo), hi-1)); err != nil {
-			return err
+			return lo, before, err
 		}
-		i := r.list.search(0, r.list.count, m.digest)
+		i := r.list.search(0, r.list.count, digest)
 		if i > 0 {
 			lo, before = r.start+int64(i), r.list.offset(i-1)
 		}
@@ -101,19 +122,7 @@ func (r *reading) find(m *Matches) error {
 			at = r.toward(key, i)
 		}
 	}
-	if guessing {
-		g.learn(lo)
-	}
-	if lo < r.start || lo >= r.start+int64(r.list.count) && lo < r.bucket.count {
-		if err := r.load(lo); err != nil {
-			return err
-		}
-	}
-	r.give(m, lo)
-	if !m.matches() && before == 0 {
-		return errNoOffset
-	}
-	return nil
+	return lo, before, nil
 }
 
 // toward returns where the digest should be, which is not on the page but before

@@ -51,7 +51,7 @@ func TestAnswersAsGoCarDoes(t *testing.T) {
 // near returns records with digests next to those of others.
 func near(records []carindex.Record) (out []carindex.Record) {
 	for _, r := range records[:min(len(records), 300)] {
-		d, err := multihash.Decode(r.Cid.Hash())
+		d, err := multihash.Decode(r.Hash())
 		if err != nil || d.Length == 0 {
 			continue
 		}

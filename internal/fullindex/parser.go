@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/multiformats/go-multicodec"
 )
@@ -17,6 +18,9 @@ const (
 	minBucket = 4 + 8 + OffsetSize
 	minCode   = 8 + 4 + minBucket
 )
+
+// maxCode is the greatest number that multihashes and CIDs can have, as varints.
+const maxCode = math.MaxInt64
 
 // maxBuckets is how many buckets an index may have. More are made by hostile data
 // only, and would have whoever opens the index hold megabytes for them.
@@ -135,6 +139,9 @@ func (p *parser) codes() {
 		code := p.uint(8)
 		if len(p.x.buckets) > 0 && code <= last {
 			p.fail("code 0x%x follows code 0x%x", code, last)
+		}
+		if code > maxCode {
+			p.fail("code 0x%x cannot be in a multihash", code)
 		}
 		last = code
 		if p.widths(code) == 0 {
