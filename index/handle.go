@@ -126,5 +126,5 @@ func (h iterableHandle) ForEach(visit func(multihash.Multihash, uint64) error) e
 // ForEachRecord implements RecordIterator.
 func (h iterableHandle) ForEachRecord(visit func(code uint64, digest []byte, offset uint64) error) error {
 	defer runtime.KeepAlive(h.handle)
-	return h.EachRecord(func(r fullindex.Record) error { return visit(r.Code, r.Digest, r.Offset) })
+	return h.EachRecord(visit)
 }

@@ -119,7 +119,7 @@ func TestCorruptByteIsHarmless(t *testing.T) {
 	for _, format := range formats {
 		_, b := serialise(t, format, records)
 		for i := range b {
-			for _, x := range []byte{1, 0x80, 0xff} {
+			for _, x := range []byte{1, 0xff} {
 				bad := bytes.Clone(b)
 				bad[i] ^= x
 				use(t, bad, records)

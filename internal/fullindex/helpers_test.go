@@ -211,9 +211,8 @@ func entries(t testing.TB, idx carindex.Index) []entry {
 // recordsOf returns copies of all records.
 func recordsOf(x *fullindex.Index) ([]fullindex.Record, error) {
 	var out []fullindex.Record
-	err := x.EachRecord(func(r fullindex.Record) error {
-		r.Digest = bytes.Clone(r.Digest)
-		out = append(out, r)
+	err := x.EachRecord(func(code uint64, digest []byte, offset uint64) error {
+		out = append(out, fullindex.Record{Code: code, Digest: bytes.Clone(digest), Offset: offset})
 		return nil
 	})
 	return out, err

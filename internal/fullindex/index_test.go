@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -153,7 +154,7 @@ func TestVisitorsStopIt(t *testing.T) {
 		require.Equal(t, 1, calls)
 		// As it is, also if it looks like one of the index itself.
 		for _, stop := range []error{io.ErrClosedPipe, io.ErrUnexpectedEOF} {
-			err := f.index.EachRecord(func(fullindex.Record) error { return stop })
+			err := f.index.EachRecord(func(uint64, []byte, uint64) error { return stop })
 			require.Equal(t, stop, err)
 			err = f.index.Each(func(multihash.Multihash, uint64) error { return stop })
 			require.Equal(t, stop, err)
@@ -165,7 +166,7 @@ func TestPanicsOfVisitorsGoOn(t *testing.T) {
 	b, cids := uniform(t, 10)
 	for _, f := range open(t, b) {
 		require.PanicsWithValue(t, "mine", func() { _ = f.index.GetAll(cids[0], func(uint64) bool { panic("mine") }) })
-		require.PanicsWithValue(t, "mine", func() { _ = f.index.EachRecord(func(fullindex.Record) error { panic("mine") }) })
+		require.PanicsWithValue(t, "mine", func() { _ = f.index.EachRecord(func(uint64, []byte, uint64) error { panic("mine") }) })
 		require.NoError(t, f.index.Close(), "nothing is in use any more")
 	}
 }
@@ -215,7 +216,7 @@ func TestBatchesOfMultihashes(t *testing.T) {
 			require.Len(t, hashes, 1, "none would mean that it is the end")
 			require.Equal(t, cids[3].Hash(), hashes[0])
 		}
-		hashes, err := f.index.Multihashes(0, 1<<40)
+		hashes, err := f.index.Multihashes(0, math.MaxInt)
 		require.NoError(t, err)
 		require.Less(t, len(hashes), 30_000, "memory is bounded, whatever the caller wants")
 		first, second := hashes[0], slices.Clone(hashes[1])

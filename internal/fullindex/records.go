@@ -102,11 +102,11 @@ func (x *Index) whole() error {
 // are in the file: by offset, unless go-car wrote it. The digests are valid during
 // the visit only. It allocates nothing if the index is in memory or mapped. Close
 // waits for the visits of up to a megabyte of records.
-func (x *Index) EachRecord(visit func(Record) error) error {
+func (x *Index) EachRecord(visit func(code uint64, digest []byte, offset uint64) error) error {
 	return x.pass(func(c chunk) error { return c.each(visit) })
 }
 
-func (c *chunk) each(visit func(Record) error) error {
+func (c *chunk) each(visit func(code uint64, digest []byte, offset uint64) error) error {
 	width, digest := c.width, c.width-OffsetSize
 	for at := 0; at < len(c.records); at += width {
 		record := c.records[at : at+width : at+width]
@@ -114,7 +114,7 @@ func (c *chunk) each(visit func(Record) error) error {
 		if offset == 0 {
 			return errNoOffset
 		}
-		if err := visit(Record{Code: c.code, Digest: record[:digest:digest], Offset: offset}); err != nil {
+		if err := visit(c.code, record[:digest:digest], offset); err != nil {
 			return err
 		}
 	}
@@ -128,9 +128,9 @@ func (x *Index) Each(visit func(multihash.Multihash, uint64) error) error {
 	if err := x.tells(); err != nil {
 		return err
 	}
-	return x.EachRecord(func(r Record) error {
-		hash := make([]byte, 0, multihashSize(r.Code, len(r.Digest)))
-		return visit(appendMultihash(hash, r.Code, r.Digest), r.Offset)
+	return x.EachRecord(func(code uint64, digest []byte, offset uint64) error {
+		hash := make([]byte, 0, multihashSize(code, len(digest)))
+		return visit(appendMultihash(hash, code, digest), offset)
 	})
 }
 

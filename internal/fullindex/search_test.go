@@ -81,7 +81,7 @@ func (s *countingSource) ReadAt(p []byte, at int64) (int, error) {
 func (*countingSource) Close() error { return nil }
 
 func TestFewPagesAreReadWhateverTheDigestsAre(t *testing.T) {
-	const records, lookUps = 60_000, 2000
+	const records, lookUps = 60_000, 400
 	for name, key := range distributions {
 		t.Run(name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 0))
@@ -123,7 +123,7 @@ func TestLookUpsLearnWhereDigestsAre(t *testing.T) {
 		return sum
 	}
 	before := off()
-	for range 50_000 {
+	for range 20_000 {
 		i := r.IntN(records)
 		require.Equal(t, i, b.place(&l, string(l.digest(i))))
 	}
@@ -175,14 +175,14 @@ func TestWhatIsLearntFromHostileDigestsIsHarmless(t *testing.T) {
 func TestTheSystemReadsAheadAsLongAsAnyPassNeedsIt(t *testing.T) {
 	l := sorted(rand.New(rand.NewPCG(1, 0)), 10, distributions["uniform"])
 	x := &Index{bytes: l.records, records: 10, buckets: []bucket{{width: l.width, count: 10}}}
-	inside := func(n int) func(Record) error {
-		return func(Record) error {
+	inside := func(n int) func(uint64, []byte, uint64) error {
+		return func(uint64, []byte, uint64) error {
 			require.Equal(t, n, x.passes.n)
 			return nil
 		}
 	}
 	require.NoError(t, x.EachRecord(inside(1)))
-	require.NoError(t, x.EachRecord(func(Record) error { return x.EachRecord(inside(2)) }))
-	require.Panics(t, func() { _ = x.EachRecord(func(Record) error { panic("mine") }) })
+	require.NoError(t, x.EachRecord(func(uint64, []byte, uint64) error { return x.EachRecord(inside(2)) }))
+	require.Panics(t, func() { _ = x.EachRecord(func(uint64, []byte, uint64) error { panic("mine") }) })
 	require.Zero(t, x.passes.n)
 }
