@@ -1,0 +1,5 @@
+//go:build !race
+
+package mapped
+
+const raceDetector = false
