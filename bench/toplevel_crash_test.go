@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -44,7 +45,7 @@ func TestTheTopLevelIndexKeepsItsWordAfterAKill(t *testing.T) {
 		files := m.check(t, dir, random)
 		t.Logf("killed after %d answers; %d files; the reader has looked %d times", answers, files, r.looks())
 	}
-	require.Positive(t, r.end())
+	require.Positive(t, r.stop())
 }
 
 // untilKilled gives orders to a child until it is dead, and returns how many it has
@@ -52,63 +53,82 @@ func TestTheTopLevelIndexKeepsItsWordAfterAKill(t *testing.T) {
 func (m *toplevelModel) untilKilled(t *testing.T, dir string, random *rand.Rand) (answers int) {
 	t.Helper()
 	c := startChild(t, dir)
-	kill := func() { _ = c.cmd.Process.Kill() } // a child that has ended by itself shows later
+	killWithin := func(d time.Duration) *time.Timer {
+		return time.AfterFunc(time.Duration(random.Int64N(int64(d))), func() { _ = c.cmd.Process.Kill() }) // a child that has ended by itself shows later
+	}
 	isEarly := random.IntN(4) == 0
 	if isEarly { // perhaps while it opens the index
-		defer time.AfterFunc(time.Duration(random.IntN(100))*time.Millisecond, kill).Stop()
+		defer killWithin(100 * time.Millisecond).Stop()
 	}
-	orders := make(chan order)
-	isDone := make(chan struct{})
-	var isWaiting [toplevelShards]chan struct{}
-	for i := range isWaiting {
-		isWaiting[i] = make(chan struct{}, 1)
-	}
-	var workers sync.WaitGroup
+	crew := newCrew(m)
+	var wg sync.WaitGroup
 	for w := range toplevelWorkers {
 		own := rand.New(rand.NewPCG(random.Uint64(), uint64(w)))
-		workers.Go(func() {
-			for {
-				shard := w + toplevelWorkers*own.IntN(toplevelShards/toplevelWorkers)
-				select {
-				case orders <- m.ask(shard, own):
-				case <-isDone:
-					return
-				}
-				select {
-				case <-isWaiting[shard]:
-				case <-isDone:
-					return
-				}
-			}
-		})
+		wg.Go(func() { crew.work(w, own) })
 	}
 	for c.answers.Scan() {
 		shard, err := strconv.Atoi(c.answers.Text())
 		require.NoError(t, err)
-		if shard != ready {
-			m.settle(shard, true)
-			isWaiting[shard] <- struct{}{}
-			answers++
+		if shard == ready {
+			if !isEarly {
+				defer killWithin(600 * time.Millisecond).Stop()
+			}
+			wg.Go(func() { crew.pass(c.orders) })
 			continue
 		}
-		if !isEarly {
-			defer time.AfterFunc(time.Duration(random.IntN(600))*time.Millisecond, kill).Stop()
-		}
-		workers.Go(func() {
-			for {
-				select {
-				case o := <-orders:
-					_ = c.orders.Encode(o) // it fails when the child is dead
-				case <-isDone:
-					return
-				}
-			}
-		})
+		m.settle(shard, true)
+		crew.answered[shard] <- struct{}{}
+		answers++
 	}
-	close(isDone)
-	workers.Wait()
+	close(crew.isDismissed)
+	wg.Wait()
 	c.requireKilled(t)
 	return answers
+}
+
+// A crew is workers that each give an order for one of their own shards and wait
+// until it is obeyed.
+type crew struct {
+	model       *toplevelModel
+	orders      chan order
+	answered    [toplevelShards]chan struct{} // have room for one
+	isDismissed chan struct{}                 // closed when the child is dead
+}
+
+func newCrew(m *toplevelModel) *crew {
+	c := &crew{model: m, orders: make(chan order), isDismissed: make(chan struct{})}
+	for i := range c.answered {
+		c.answered[i] = make(chan struct{}, 1)
+	}
+	return c
+}
+
+func (c *crew) work(worker int, random *rand.Rand) {
+	for {
+		shard := worker + toplevelWorkers*random.IntN(toplevelShards/toplevelWorkers)
+		select {
+		case c.orders <- c.model.ask(shard, random):
+		case <-c.isDismissed:
+			return
+		}
+		select {
+		case <-c.answered[shard]:
+		case <-c.isDismissed:
+			return
+		}
+	}
+}
+
+// pass passes orders on.
+func (c *crew) pass(to *json.Encoder) {
+	for {
+		select {
+		case o := <-c.orders:
+			_ = to.Encode(o) // it fails when the child is dead
+		case <-c.isDismissed:
+			return
+		}
+	}
 }
 
 // check opens what a child has left, and holds it against its word. It returns how
@@ -215,8 +235,6 @@ func (m *toplevelModel) startReader(t *testing.T, dir string, seed uint64) *topl
 	t.Cleanup(func() { r.stop() })
 	return r
 }
-
-func (r *toplevelReader) end() int { return r.stop() }
 
 func (r *toplevelReader) looks() int {
 	r.mu.Lock()

@@ -2,7 +2,11 @@ package indexbs_test
 
 import (
 	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	blocks "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
@@ -54,6 +58,7 @@ func TestShardThatFailsIsLetGoAndReadElsewhere(t *testing.T) {
 	_, err := s.Get(t.Context(), only[0].Cid)
 	require.ErrorIs(t, err, errUnreadable)
 	require.NotErrorIs(t, err, indexbs.ErrBlockNotFound)
+	require.Equal(t, 1, strings.Count(err.Error(), "failing"), "the shard was asked again")
 	requireReads(t, s, bs[1:]...)
 	requireReads(t, store, other[0])
 	require.EqualValues(t, 2, f.open.Load(), "good, which the session holds, and other, which the cache keeps")
@@ -127,4 +132,28 @@ func TestRestOfABatchIsReadElsewhereWhenTheShardIsClosedByOthers(t *testing.T) {
 	}))
 	require.Len(t, seen, 5)
 	require.Equal(t, map[string]int{"closing": 1, "good": 1}, f.acquired)
+}
+
+func TestShardThatFailsNowAndThenIsNeitherLeakedNorLost(t *testing.T) {
+	f := newFake()
+	bs := cartest.Blocks(1, 40, 1)
+	sh := f.add("k", bs...)
+	store := open(t, f, nil, 1, time.Microsecond)
+	var readers sync.WaitGroup
+	for g := range 8 {
+		readers.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 1))
+			for range 300 {
+				sh.unavailable.Store(r.IntN(2) == 0)
+				if _, err := store.Get(t.Context(), bs[0].Cid); err != nil && !errors.Is(err, errUnavailable) {
+					t.Errorf("block lost: %v", err)
+				}
+			}
+		})
+	}
+	readers.Wait()
+	sh.unavailable.Store(false)
+	requireReads(t, store, bs[0])
+	require.NoError(t, store.Close())
+	f.requireNoneOpen(t)
 }

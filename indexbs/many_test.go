@@ -84,6 +84,17 @@ func TestManyBlocksCostOneQuestionAndFewShards(t *testing.T) {
 	require.EqualValues(t, 18, f.lookUps.Load(), "without batches one by one")
 }
 
+func TestManyBlocksGoToShardsThatAreReadAnyway(t *testing.T) {
+	f := newFake()
+	onlyA, onlyB := cartest.Blocks(1, 40, 1), cartest.Blocks(1, 40, 2)
+	ac, bc := cartest.Blocks(2, 40, 3), cartest.Blocks(5, 40, 4)
+	f.add("c", concat(ac, bc)...) // has the most of them
+	f.add("a", concat(onlyA, ac)...)
+	f.add("b", concat(onlyB, bc)...)
+	requireMany(t, open(t, f, nil, 3, 0), concat(ac, bc, onlyA, onlyB))
+	require.Equal(t, map[string]int{"a": 1, "b": 1}, f.acquired)
+}
+
 func TestBlocksOfAShardAreReadInTheOrderInWhichTheyLie(t *testing.T) {
 	f := newFake()
 	bs := cartest.Blocks(50, 40, 1)
@@ -150,16 +161,16 @@ func concatCids(all ...[]cartest.Block) []cid.Cid { return cidsOf(concat(all...)
 
 func TestShardThatCannotBeOpenedIsTriedOncePerBatch(t *testing.T) {
 	f := newFake()
-	x, y := cartest.Blocks(1, 40, 1), cartest.Blocks(1, 40, 2)
-	f.add("a", x...).unavailable.Store(true)
-	f.add("b", concat(x, y)...).unavailable.Store(true)
-	f.add("c", y...).unavailable.Store(true)
-	all, _ := getMany(t, open(t, f, nil, 4, 0), concatCids(x, y, x))
+	both, onlyA, onlyB := cartest.Blocks(1, 40, 1), cartest.Blocks(2, 40, 2), cartest.Blocks(1, 40, 3)
+	f.add("a", concat(both, onlyA)...).unavailable.Store(true)
+	f.add("b", concat(both, onlyB)...).unavailable.Store(true)
+	all, _ := getMany(t, open(t, f, nil, 4, 0), concatCids(both, onlyA, onlyB, both))
 	for _, v := range all {
 		require.ErrorIs(t, v.err, errUnavailable)
-		require.ErrorContains(t, v.err, `shard "b"`)
 	}
-	require.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1}, f.acquired)
+	require.ErrorContains(t, all[0].err, `shard "a"`)
+	require.ErrorContains(t, all[0].err, `shard "b"`)
+	require.Equal(t, map[string]int{"a": 1, "b": 1}, f.acquired)
 }
 
 func TestSessionReadsManyBlocksFromTheShardOfTheLastFirst(t *testing.T) {

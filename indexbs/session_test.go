@@ -185,8 +185,11 @@ func TestShardThatASessionHoldsIsNotOpenedTwice(t *testing.T) {
 	for _, bs := range all {
 		requireReads(t, second, bs[1])
 	}
+	requireReads(t, store, all[0][0])
 	require.NoError(t, second.Close())
 	require.EqualValues(t, 1, f.open.Load())
+	requireReads(t, store, all[0][1])
+	require.Zero(t, f.opened(), "the cache keeps what was read last")
 }
 
 func TestExpiryDoesNotCloseTheShardsOfASession(t *testing.T) {

@@ -52,10 +52,11 @@ func (b *bucket) place(l *list, digest string) int {
 }
 
 // No record has the offset 0, where a CAR has its header. But if a file was cut,
-// the rest of the last page of its mapping reads as zeros, and so do pages that a
-// crash kept from the disk: records without digest and offset, so that look-ups go
-// wrong there. A look-up that passes over such a record, and then finds nothing, has
-// one just in front of where it ends; and matches that go on in one end at it.
+// the rest of the last page of its mapping reads as zeros, and so does what a crash
+// kept from the disk: records without digest and offset, so that look-ups go wrong
+// there. A look-up that passes over such a record, and then finds nothing, has one
+// just in front of where it ends; and matches that go on in one end at it. Only a
+// record that is whole at its end, behind zeros, is missed until Verify looks.
 var errNoOffset = fmt.Errorf("%w: a record without an offset", ErrMalformed)
 
 // Next returns the next offset. After the last it returns false, and so it does

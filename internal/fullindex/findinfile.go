@@ -20,40 +20,43 @@ type rest struct {
 
 // findInFile is Find for an index that is neither in memory nor mapped.
 func (x *Index) findInFile(b *bucket, digest string) Matches {
+	r := newReading(x, b)
+	defer r.end()
 	m := Matches{digest: digest}
-	x.withPage(b, func(r *reading) { m.err = r.find(&m) })
+	m.err = r.find(&m)
 	return m
 }
 
 // next reads the records that follow.
 func (m *Matches) next() {
 	rest := m.rest
-	rest.index.withPage(rest.bucket, func(r *reading) {
-		if m.err = r.load(rest.i); m.err == nil {
-			r.give(m, rest.i)
-		}
-	})
-}
-
-// withPage calls use with a page to read records to, which it must not keep.
-func (x *Index) withPage(b *bucket, use func(*reading)) {
-	page := pages.Get().(*[pageSize]byte)
-	defer pages.Put(page)
-	r := reading{index: x, bucket: b, page: page[:pageSize/b.width*b.width]}
-	if len(r.page) == 0 {
-		r.page = make([]byte, b.width)
+	r := newReading(rest.index, rest.bucket)
+	defer r.end()
+	if m.err = r.load(rest.i); m.err == nil {
+		r.give(m, rest.i)
 	}
-	use(&r)
 }
 
 // A reading is a search in records that are read page by page.
 type reading struct {
 	index  *Index
 	bucket *bucket
+	pooled *[pageSize]byte
 	page   []byte
 	start  int64 // the first record on the page
 	list   list  // those on the page
 }
+
+// newReading returns a reading, which is to be ended.
+func newReading(x *Index, b *bucket) reading {
+	r := reading{index: x, bucket: b, pooled: pages.Get().(*[pageSize]byte)}
+	if r.page = r.pooled[:pageSize/b.width*b.width]; len(r.page) == 0 {
+		r.page = make([]byte, b.width)
+	}
+	return r
+}
+
+func (r *reading) end() { pages.Put(r.pooled) }
 
 // load reads the page that begins with the i-th record.
 func (r *reading) load(i int64) error {
