@@ -305,6 +305,9 @@ func (r *FSIndexRepo) sortIndex(w io.Writer, index carindex.IterableIndex) (err 
 		if err != nil {
 			return err
 		}
+		if offset == 0 {
+			return fmt.Errorf("multihash %s at offset 0, where a CAR has its header", h)
+		}
 		return x.Add(decoded.Code, decoded.Digest, offset)
 	})
 	if err != nil {

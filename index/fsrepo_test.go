@@ -325,3 +325,11 @@ func TestDamagedManifestIsAnError(t *testing.T) {
 	_, err = r.GetManifest(good.Key)
 	require.NoError(t, err)
 }
+
+func TestIndexThatPointsAtTheHeaderIsRefused(t *testing.T) {
+	r, _ := newFS(t)
+	idx, err := carindex.New(multicodec.CarMultihashIndexSorted)
+	require.NoError(t, err)
+	require.NoError(t, idx.Load([]carindex.Record{{Cid: cid.NewCidV1(cid.Raw, mhOf(t, "a"))}}))
+	require.ErrorContains(t, r.AddFullIndex(key, idx), "offset 0")
+}
