@@ -73,7 +73,8 @@ type Config struct {
 	// IndexMemory bounds the memory, in bytes, in which all shards that are being
 	// indexed together collect their records, 40 bytes for each block with a
 	// sha2-256 CID. What does not fit is sorted and put aside in TransientsDir
-	// until the index is written. Each shard may use 1 MiB in any case. 0 is
+	// until the index is written. Each shard may use 1 MiB in any case. On Linux
+	// most of it is not in Go's heap, and GOMEMLIMIT does not count it. 0 is
 	// 256 MiB. It does not concern a ShardIndexer.
 	IndexMemory int64
 

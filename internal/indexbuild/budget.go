@@ -16,7 +16,7 @@ type Budget struct {
 	limit    int64
 	used     atomic.Int64
 	builders atomic.Int64 // not yet closed
-	blocks   sync.Pool    // of *block: those that one builder gave back serve the next
+	slabs    sync.Pool    // of *[]byte: small ones that one builder gave back serve the next
 }
 
 // NewBudget returns a budget of so many bytes; 0 or less means [DefaultMemory].
@@ -34,13 +34,6 @@ func (b *Budget) take(n int64) bool {
 	}
 	b.used.Add(-n)
 	return false
-}
-
-func (b *Budget) newBlock() *block {
-	if k, ok := b.blocks.Get().(*block); ok {
-		return k
-	}
-	return new(block)
 }
 
 // A share is what one builder holds of a budget.
@@ -75,6 +68,6 @@ func (s *share) give(n int64) { s.take(-n, true) }
 // more than others can have too, and nothing that is beyond the budget.
 func (s *share) keep() int64 {
 	beyond := max(0, s.budget.used.Load()-s.budget.limit)
-	fair := s.budget.limit / max(1, s.budget.builders.Load())
+	fair := s.minimum + s.budget.limit/max(1, s.budget.builders.Load())
 	return max(s.minimum, min(fair, s.held-beyond))
 }

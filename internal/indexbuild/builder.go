@@ -30,13 +30,13 @@ var (
 // limits are what tests set lower.
 type limits struct {
 	minimum int64 // bytes of memory that a builder may use whatever others do
-	block   int   // bytes of records in a block
+	slab    int   // bytes of the smallest slabs
 	buffer  int   // bytes of an emitter's buffer, at least
 	read    int   // bytes of a buffer for reading a run, about
 	shapes  int   // of an index
 }
 
-var usualLimits = limits{minimum: 1 << 20, block: blockSize, buffer: minBuffer, read: 8 << 10, shapes: MaxShapes}
+var usualLimits = limits{minimum: 1 << 20, slab: firstSlab, buffer: minBuffer, read: 8 << 10, shapes: MaxShapes}
 
 // A Builder collects records and writes them as an index. One goroutine uses
 // it at a time. It must be closed.
@@ -65,9 +65,8 @@ func newBuilder(fsys files.FS, dir string, budget *Budget, l limits) *Builder {
 		limits: l,
 		ctx:    context.Background(),
 		memory: memory{
-			share:     share{budget: budget, minimum: l.minimum, held: int64(l.buffer)},
-			blockRoom: l.block,
-			byShape:   make(map[shape]*bucket),
+			arena:   arena{share: share{budget: budget, minimum: l.minimum, held: int64(l.buffer)}, first: l.slab},
+			byShape: make(map[shape]*bucket),
 		},
 		spill: spill{fsys: fsys, dir: dir},
 	}
@@ -84,15 +83,15 @@ func (b *Builder) Len() int64 { return b.total }
 // Add first writes the records so far to the temporary file.
 func (b *Builder) Add(code uint64, digest []byte, offset uint64) error {
 	k, w := b.memory.last, len(digest)+offsetSize
-	if k == nil || k.code != code || k.length != len(digest) || cap(k.open.records)-len(k.open.records) < w {
+	if k == nil || k.code != code || k.length != len(digest) || !k.hasRoom(w) {
 		var err error
 		if k, err = b.room(shape{code, len(digest)}); err != nil {
 			return err
 		}
 	}
-	n := len(k.open.records)
-	k.open.records = k.open.records[:n+w]
-	record := k.open.records[n:]
+	n := len(k.open)
+	k.open = k.open[:n+w]
+	record := k.open[n:]
 	binary.LittleEndian.PutUint64(record[copy(record, digest):], offset)
 	k.count++
 	b.total++
@@ -135,7 +134,7 @@ func (b *Builder) Close() error {
 	}
 	_ = b.fail(errClosed)
 	b.memory.close()
-	b.memory.share.budget.builders.Add(-1)
+	b.memory.arena.share.budget.builders.Add(-1)
 	b.emitter = emitter{}
 	return b.spill.close()
 }

@@ -26,9 +26,9 @@ func TestIndexIsThatOfGoCarWhateverTheRecordsAndTheMemory(t *testing.T) {
 		want := goCar(t, records)
 		for _, l := range []indexbuild.Limits{
 			small,
-			{Minimum: 24 << 10, Block: 256, Buffer: 64, Read: 1 << 10},
-			{Minimum: 64 << 10, Block: 1 << 10, Buffer: 1 << 10, Read: 1 << 10},
-			{Minimum: 256 << 10, Block: 4 << 10, Buffer: 4 << 10, Read: 1 << 10},
+			{Minimum: 24 << 10, Slab: 256, Buffer: 64, Read: 1 << 10},
+			{Minimum: 64 << 10, Slab: 1 << 10, Buffer: 1 << 10, Read: 1 << 10},
+			{Minimum: 256 << 10, Slab: 4 << 10, Buffer: 4 << 10, Read: 1 << 10},
 		} {
 			b := indexbuild.NewLimited(files.OS, dir, indexbuild.NewBudget(1), l)
 			build(t, b, records)

@@ -36,20 +36,12 @@ type emitter struct {
 	merge   merge
 }
 
-// A task is to sort a partition into out, or a segment of one in place.
+// A task is to sort records into out.
 type task struct {
-	bucket    *bucket
-	partition int
-	out       []byte
-	inPlace   bool
-}
-
-func (t task) run(s *sorter) {
-	if t.inPlace {
-		s.inPlace(t.bucket, t.partition, t.out)
-	} else {
-		s.gather(t.bucket, t.partition, t.out)
-	}
+	shape
+	from   *partition // has the records; nil if they are in out
+	common int        // bits that all digests have in common
+	out    []byte
 }
 
 // run writes to w what write gives to the emitter, through a buffer of so many bytes.
@@ -93,17 +85,17 @@ func (e *emitter) Write(p []byte) (int, error) {
 	return len(p), e.write(p)
 }
 
-// sorted writes the records of a partition, n bytes, in order.
-func (e *emitter) sorted(k *bucket, partition, n int) error {
-	out, err := e.room(n)
-	if err != nil {
+// sorted writes the records of a partition, which have room in the buffer, in order.
+func (e *emitter) sorted(t task) (err error) {
+	n := t.from.size()
+	if t.out, err = e.room(n); err != nil {
 		return err
 	}
-	if k.count == 1 && len(k.open.records) == n {
-		copy(out, k.open.records)
+	if n == t.width() {
+		copy(t.out, t.from.open)
 		return nil
 	}
-	e.tasks = append(e.tasks, task{bucket: k, partition: partition, out: out})
+	e.tasks = append(e.tasks, t)
 	e.pending += n
 	return nil
 }
@@ -148,7 +140,7 @@ func (e *emitter) runTasks() error {
 			if i >= len(e.tasks) {
 				return
 			}
-			e.tasks[i].run(s)
+			s.run(e.tasks[i])
 		}
 	}
 	var wg sync.WaitGroup

@@ -8,14 +8,14 @@ import (
 
 // Limits makes a builder small, so that little data gets it everywhere.
 type Limits struct {
-	Minimum             int64
-	Block, Buffer, Read int
-	Shapes              int // 0: as usual
+	Minimum            int64
+	Slab, Buffer, Read int
+	Shapes             int // 0: as usual
 }
 
 // NewLimited is New with other limits.
 func NewLimited(fsys files.FS, dir string, budget *Budget, l Limits) *Builder {
-	return newBuilder(fsys, dir, budget, limits{l.Minimum, l.Block, l.Buffer, l.Read, cmp.Or(l.Shapes, usualLimits.shapes)})
+	return newBuilder(fsys, dir, budget, limits{l.Minimum, l.Slab, l.Buffer, l.Read, cmp.Or(l.Shapes, usualLimits.shapes)})
 }
 
 // Runs returns the levels of the runs.
@@ -27,7 +27,7 @@ func (b *Builder) Runs() (levels []int) {
 }
 
 // Held returns how many bytes the builder holds.
-func (b *Builder) Held() int64 { return b.memory.share.held }
+func (b *Builder) Held() int64 { return b.memory.arena.share.held }
 
 // Used returns how many bytes of the budget are used.
 func (b *Budget) Used() int64 { return b.used.Load() }

@@ -27,7 +27,7 @@ func attempt(b *indexbuild.Builder, records []record, w io.Writer) error {
 }
 
 func TestFailureOfTheTemporaryFileIsReportedAndLeavesNothing(t *testing.T) {
-	records := random(rand.New(rand.NewPCG(3, 6)), 1500)
+	records := random(rand.New(rand.NewPCG(3, 6)), 700)
 	want := goCar(t, records)
 	dir := t.TempDir()
 	for _, kind := range []fault.Kind{fault.Create, fault.Write, fault.Read, fault.Remove, fault.Close} {
@@ -65,7 +65,7 @@ func TestFailureOfTheTemporaryFileIsReportedAndLeavesNothing(t *testing.T) {
 }
 
 func TestFullDiskIsReported(t *testing.T) {
-	records := random(rand.New(rand.NewPCG(3, 6)), 1500)
+	records := random(rand.New(rand.NewPCG(3, 6)), 700)
 	dir := t.TempDir()
 	inj := fault.From(3).Match(fault.Is(fault.Write)).WithError(syscall.ENOSPC).Short()
 	b := indexbuild.NewLimited(fault.FS(files.OS, inj), dir, indexbuild.NewBudget(1), small)

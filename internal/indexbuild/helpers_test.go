@@ -20,7 +20,7 @@ import (
 )
 
 // small are limits with which a hundred records are many.
-var small = indexbuild.Limits{Minimum: 32 << 10, Block: 512, Buffer: 1 << 10, Read: 4 << 10}
+var small = indexbuild.Limits{Minimum: 32 << 10, Slab: 512, Buffer: 1 << 10, Read: 4 << 10}
 
 // A record is an argument of Add.
 type record struct {

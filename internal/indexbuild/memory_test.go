@@ -119,7 +119,7 @@ func TestBuildersShareTheirBudget(t *testing.T) {
 	for n := len(first.Runs()); len(first.Runs()) == n; {
 		add(first)
 	}
-	require.LessOrEqual(t, first.Held(), int64(limit/2), "it gives back what is not its share")
+	require.LessOrEqual(t, first.Held(), small.Minimum+limit/2, "it gives back what is not its share")
 	for n := len(second.Runs()); len(second.Runs()) == n; {
 		add(second)
 	}

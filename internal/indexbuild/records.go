@@ -2,25 +2,28 @@ package indexbuild
 
 // bucket writes the records of a bucket in order. Partitions of more than
 // large bytes are sorted piece by piece and merged.
-func (e *emitter) bucket(k *bucket, large int64) error {
-	if k.size() <= large {
-		return e.sorted(k, whole, int(k.size()))
+func (e *emitter) bucket(k *bucket, large int) error {
+	if k.parts == nil {
+		return e.partition(task{shape: k.shape, from: &k.partition}, large)
 	}
-	if !k.partitioned() {
-		return e.merged(k, whole)
-	}
-	for p, n := range k.sizes() {
-		var err error
-		if n > large {
-			err = e.merged(k, p)
-		} else if n > 0 {
-			err = e.sorted(k, p, int(n))
-		}
-		if err != nil {
+	for i := range k.parts {
+		if err := e.partition(task{shape: k.shape, from: &k.parts[i], common: 8}, large); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// partition writes the records of a partition in order.
+func (e *emitter) partition(t task, large int) error {
+	switch n := t.from.size(); {
+	case n == 0:
+		return nil
+	case n > large:
+		return e.merged(t)
+	default:
+		return e.sorted(t)
+	}
 }
 
 // head writes the heading of a shape.
@@ -34,18 +37,17 @@ func (e *emitter) head(h heading, s shape, count int64) error {
 	return err
 }
 
-// merged writes the records of a large partition in order.
-func (e *emitter) merged(k *bucket, partition int) error {
+// merged writes the records of a large partition in order: its chunks are sorted
+// where they are, and merged.
+func (e *emitter) merged(t task) error {
 	if err := e.flush(); err != nil {
 		return err
 	}
-	e.merge.reset(k.shape)
-	for i := range k.chunks() {
-		if s := k.segment(i, partition); len(s) > 0 {
-			e.tasks = append(e.tasks, task{k, partition, s, true})
-			e.pending += len(s)
-			e.merge.memory(s)
-		}
+	e.merge.reset(t.shape)
+	for c := range t.from.chunks {
+		e.tasks = append(e.tasks, task{shape: t.shape, common: t.common, out: c})
+		e.pending += len(c)
+		e.merge.memory(c)
 	}
 	if err := e.runTasks(); err != nil {
 		return err

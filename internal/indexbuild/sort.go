@@ -54,38 +54,38 @@ type sorter struct {
 	spare  []byte
 }
 
-// gather copies the records of a partition to out, whose length they have, sorted.
-func (s *sorter) gather(k *bucket, partition int, out []byte) {
-	d := digitOf(k, partition, len(out)/k.width())
-	if d.bits == 0 {
-		at := 0
-		for i := range k.chunks() {
-			at += copy(out[at:], k.segment(i, partition))
-		}
-	} else {
-		s.reset(d)
-		for i := range k.chunks() {
-			s.count(d, k.segment(i, partition), k.width())
-		}
-		s.sum()
-		for i := range k.chunks() {
-			s.scatter(d, k.segment(i, partition), k.width(), out)
+// run sorts the records of a task, by counting those of each digit if there are
+// many.
+func (s *sorter) run(t task) {
+	d, p := digitOf(t), t.from
+	if p == nil {
+		p = &partition{open: t.out}
+		if d.bits > 0 {
+			s.spare = append(s.spare[:0], t.out...)
+			p.open = s.spare
 		}
 	}
-	s.finish(d, out, k.width())
+	if d.bits > 0 {
+		s.gather(d, p, t.width(), t.out)
+	} else if t.from != nil {
+		at := 0
+		for c := range p.chunks {
+			at += copy(t.out[at:], c)
+		}
+	}
+	s.finish(d, t.out, t.width())
 }
 
-// inPlace sorts the records of a segment, which is part of a partition.
-func (s *sorter) inPlace(k *bucket, partition int, segment []byte) {
-	d := digitOf(k, partition, len(segment)/k.width())
-	if d.bits > 0 {
-		s.spare = append(s.spare[:0], segment...)
-		s.reset(d)
-		s.count(d, s.spare, k.width())
-		s.sum()
-		s.scatter(d, s.spare, k.width(), segment)
+// gather copies the records of a partition to out in the order of a digit.
+func (s *sorter) gather(d digit, p *partition, width int, out []byte) {
+	s.reset(d)
+	for c := range p.chunks {
+		s.count(d, c, width)
 	}
-	s.finish(d, segment, k.width())
+	s.sum()
+	for c := range p.chunks {
+		s.scatter(d, c, width, out)
+	}
 }
 
 // A digit is some bits of a digest, by which a counting sort orders.
@@ -95,20 +95,16 @@ type digit struct {
 	bits  int
 }
 
-// digitOf chooses the bits after those that a partition has in common: so many
-// that two records or so share each value, if digests are random. None if
+// digitOf chooses the bits after those that the digests have in common: so many
+// that about one record has each value, if digests are random. None if
 // there are few records or no such bits.
-func digitOf(k *bucket, partition, records int) digit {
-	skip := 0
-	if partition != whole {
-		skip = 8
-	}
-	n := bits.Len(uint(records)) - 1
-	if records <= maxRun || 8*k.length <= skip {
+func digitOf(t task) digit {
+	records := len(t.out) / t.width()
+	if records <= maxRun || 8*t.length <= t.common {
 		return digit{}
 	}
-	n = min(n, maxBits, 8*k.length-skip)
-	shift := 64 - skip - n
+	n := min(bits.Len(uint(records)), maxBits, 8*t.length-t.common)
+	shift := 64 - t.common - n
 	return digit{mask: (1<<n - 1) << shift, shift: shift, bits: n}
 }
 

@@ -75,7 +75,7 @@ func (s *spill) close() error {
 // memory is free afterwards, and given back if other builders have less.
 // Errors are final, unless that of ctx, which leaves the records where they are.
 func (b *Builder) spillRecords(ctx context.Context) error {
-	buckets := b.memory.sorted(b.large())
+	buckets := b.memory.sorted()
 	if len(buckets) == 0 {
 		return nil
 	}
@@ -86,7 +86,7 @@ func (b *Builder) spillRecords(ctx context.Context) error {
 		return err
 	}
 	b.memory.empty()
-	b.memory.giveBack(b.memory.share.keep())
+	b.memory.arena.giveBack(b.memory.arena.share.keep())
 	return b.mergeLastRuns(ctx)
 }
 
@@ -109,7 +109,7 @@ func (b *Builder) appendRun(ctx context.Context, level int, write func(io.Writer
 // mergeLastRuns merges the last runs into one while there are so many of one
 // level that their buffers would become small.
 func (b *Builder) mergeLastRuns(ctx context.Context) error {
-	most := max(minRuns, len(b.memory.free)*b.limits.block/(2*b.limits.read))
+	most := max(minRuns, b.memory.arena.size/(2*b.limits.read))
 	for {
 		runs := b.spill.runs
 		level := runs[len(runs)-1].level

@@ -28,7 +28,7 @@ func (b *Builder) WriteTo(ctx context.Context, w io.Writer) error {
 }
 
 func (b *Builder) writeBuckets(ctx context.Context, w io.Writer) error {
-	buckets := b.memory.sorted(b.large())
+	buckets := b.memory.sorted()
 	head, err := b.indexHead(ctx, &bucketCodes{buckets})
 	if err != nil {
 		return err
@@ -80,11 +80,11 @@ func (b *Builder) emitBuckets(ctx context.Context, w io.Writer, buckets []*bucke
 }
 
 // bufferSize is the size of the buffer in which records are sorted.
-func (b *Builder) bufferSize() int { return max(b.limits.buffer, b.memory.bufferSize()) }
+func (b *Builder) bufferSize() int { return max(b.limits.buffer, b.memory.arena.bufferSize()) }
 
 // large is the number of bytes up to which records are sorted in one piece. It
 // is several times what a partition has if digests are random.
-func (b *Builder) large() int64 { return int64(b.bufferSize() / 4) }
+func (b *Builder) large() int { return b.bufferSize() / 4 }
 
 // emitRuns writes the head and merges runs, with a buffer for each.
 func (b *Builder) emitRuns(ctx context.Context, w io.Writer, runs []run, buffers [][]byte, head []byte, h heading) error {

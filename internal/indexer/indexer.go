@@ -82,7 +82,10 @@ func (x *Indexer) Stream(ctx context.Context) *carfile.Stream {
 }
 
 func (x *Indexer) addSection(s *carfile.Section) error {
-	return malformed(x.builder.Add(s.Code, s.Digest, uint64(s.Offset)))
+	if err := x.builder.Add(s.Code, s.Digest, uint64(s.Offset)); err != nil {
+		return malformed(err)
+	}
+	return nil
 }
 
 // malformed makes the error of too many shapes one of a malformed CAR.
