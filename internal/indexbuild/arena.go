@@ -61,16 +61,35 @@ func (a *arena) bufferSize() int { return a.size / bufferShare }
 // empty makes all pieces free. They must not be used any more.
 func (a *arena) empty() { a.used, a.rest = 0, nil }
 
+// reserve takes n bytes for something that is not in slabs. If the budget has no
+// more, unused slabs are given back for it. It returns false if memory is refused.
+func (a *arena) reserve(n int64, must bool) bool {
+	for !a.share.take(n, false) {
+		if !a.drop() {
+			return must && a.share.take(n, true)
+		}
+	}
+	return true
+}
+
 // giveBack gives slabs of an empty arena back, until no more than so many bytes
 // are held.
 func (a *arena) giveBack(keep int64) {
-	for len(a.slabs) > 0 && a.share.held > keep {
-		last := len(a.slabs) - 1
-		size := len(a.slabs[last])
-		a.share.budget.freeSlab(a.slabs[last])
-		a.slabs[last] = nil
-		a.slabs = a.slabs[:last]
-		a.size -= size
-		a.share.give(slabCost(size))
+	for a.share.held > keep && a.drop() {
 	}
+}
+
+// drop gives an unused slab back, and returns false if there is none.
+func (a *arena) drop() bool {
+	last := len(a.slabs) - 1
+	if last < a.used {
+		return false
+	}
+	size := len(a.slabs[last])
+	a.share.budget.freeSlab(a.slabs[last])
+	a.slabs[last] = nil
+	a.slabs = a.slabs[:last]
+	a.size -= size
+	a.share.give(slabCost(size))
+	return true
 }

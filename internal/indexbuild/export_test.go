@@ -26,6 +26,16 @@ func (b *Builder) Runs() (levels []int) {
 	return levels
 }
 
+// Spilled returns the sizes of the runs that were spilled and not merged, in bytes.
+func (b *Builder) Spilled() (sizes []int64) {
+	for _, r := range b.spill.runs {
+		if r.level == 0 {
+			sizes = append(sizes, r.end-r.start)
+		}
+	}
+	return sizes
+}
+
 // Held returns how many bytes the builder holds.
 func (b *Builder) Held() int64 { return b.memory.arena.share.held }
 

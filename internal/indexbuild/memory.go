@@ -41,7 +41,7 @@ func (m *memory) room(s shape, must bool) *bucket {
 
 func (m *memory) newBucket(s shape, must bool) *bucket {
 	if m.used == len(shelf{})*len(m.shelves) {
-		if !m.arena.share.take(int64(len(shelf{}))*bucketCost, must) {
+		if !m.arena.reserve(int64(len(shelf{}))*bucketCost, must) {
 			return nil
 		}
 		m.shelves = append(m.shelves, new(shelf))
@@ -78,7 +78,7 @@ func (m *memory) grow(k *bucket, must bool) bool {
 // memory is refused some are moved, and the others are first in the open chunk.
 func (m *memory) pour(k *bucket, must bool) bool {
 	if k.parts == nil {
-		if !m.arena.share.take(partsCost, must) {
+		if !m.arena.reserve(partsCost, must) {
 			return false
 		}
 		k.parts = new([partitions]partition)

@@ -94,6 +94,28 @@ func TestMemoryStaysInTheBudgetHoweverManyRecordsThereAre(t *testing.T) {
 	}
 }
 
+// The records of one shape or of some, in a budget that others use up or not.
+func TestWhatIsSpilledAtOnceIsNearlyAllThatMemoryHolds(t *testing.T) {
+	limits := small
+	limits.Minimum = 512 << 10
+	for _, budget := range []int64{1, 100 << 10, 150 << 10, 200 << 10, 250 << 10} {
+		for _, codes := range []int{1, 3} {
+			b := indexbuild.NewLimited(files.OS, t.TempDir(), indexbuild.NewBudget(budget), limits)
+			var source digests
+			digest := make([]byte, 32)
+			for i := range 30_000 {
+				source.next(digest)
+				require.NoError(t, b.Add(uint64(i%codes), digest, uint64(i)))
+				for _, size := range b.Spilled() {
+					require.GreaterOrEqual(t, size, (limits.Minimum+budget)/4, "budget %d, codes %d", budget, codes)
+				}
+			}
+			require.NotEmpty(t, b.Runs())
+			require.NoError(t, b.Close())
+		}
+	}
+}
+
 func TestBuildersShareTheirBudget(t *testing.T) {
 	const limit = 200 << 10
 	budget := indexbuild.NewBudget(limit)
