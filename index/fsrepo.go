@@ -318,9 +318,9 @@ func (r *FSIndexRepo) sortIndex(w io.Writer, index carindex.IterableIndex) (err 
 
 // GetFullIndex implements FullIndexRepo. The index is immutable: to load into it
 // is an error. It is a Releaser and a Verifier, and of the format 0x0401 also a
-// carindex.IterableIndex and a RecordIterator. It is served from the file, which
-// may be replaced or dropped meanwhile. The headers of the file are checked; the
-// rest of a large one is left to Verify.
+// carindex.IterableIndex, a RecordIterator and a RangeIterator. It is served from
+// the file, which may be replaced or dropped meanwhile. The headers of the file are
+// checked; the rest of a large one is left to Verify.
 func (r *FSIndexRepo) GetFullIndex(key shard.Key) (carindex.Index, error) {
 	path := r.path(key)
 	info, err := r.stat(path)

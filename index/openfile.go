@@ -92,13 +92,15 @@ func (o *openFile) verify(ctx context.Context) error {
 	if !o.summed {
 		return damaged(o.index.Verify(ctx))
 	}
+	const step = 1 << 20
 	sum := crc32.New(castagnoli)
 	before := io.NewSectionReader(o.data, 0, o.data.Size()-int64(4+len(trailerMagic)))
-	for {
+	for at := int64(0); ; at += step {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := io.CopyN(sum, before, 1<<20)
+		o.data.WillNeed(at+step, step) // while this one is summed
+		n, err := io.CopyN(sum, before, step)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return damaged(err)
 		}

@@ -156,7 +156,13 @@ func TestAdviceOnAnyPartIsHarmless(t *testing.T) {
 		Sequential(part)
 		WillNeed(part)
 	}
+	for _, off := range []int64{0, 100, d.Size() - 1, d.Size(), d.Size() + 1} {
+		d.WillNeed(off, 1)
+		d.WillNeed(off, 1<<20)
+	}
 	got, err := io.ReadAll(d.NewReader())
 	require.NoError(t, err)
 	require.Equal(t, content, got)
+	require.NoError(t, d.Close())
+	d.WillNeed(0, 1)
 }

@@ -150,6 +150,19 @@ func (d *Data) Reaches(end int64) error {
 	return fmt.Errorf("end of the data: %w", err)
 }
 
+// WillNeed tells the system that up to n bytes at an offset are going to be read, if
+// they are mapped: it reads them from the disk at once.
+func (d *Data) WillNeed(off, n int64) {
+	pass, err := d.Enter()
+	if err != nil {
+		return
+	}
+	defer d.Leave(pass)
+	if mapping := d.Mapping(); off < int64(len(mapping)) {
+		WillNeed(mapping[off:min(off+n, int64(len(mapping)))])
+	}
+}
+
 // ReadAt implements io.ReaderAt. It gives fs.ErrClosed once Close has begun,
 // and an error that wraps io.ErrUnexpectedEOF where the source has become
 // shorter than Size.
