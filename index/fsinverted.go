@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +14,6 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/internal/folderlock"
-	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/internal/inverted"
 	"github.com/filecoin-project/dagstore/shard"
 )
@@ -221,18 +221,33 @@ func (x *FSInverted) replaced(engine *inverted.Index, err error) bool {
 }
 
 // AddMultihashesForShard implements Inverted. After an error s is in the answers
-// in which it was before. To add a shard that is held adds to its multihashes.
+// in which it was before. To add a shard that is held adds to its multihashes. If
+// merging is far behind, it waits for that. An iterator that is a RecordIterator,
+// too, is asked for its records, which takes less time.
 func (x *FSInverted) AddMultihashesForShard(ctx context.Context, mhIter MultihashIterator, s shard.Key) error {
 	return x.with(func(e *inverted.Index) error {
 		return e.Add(ctx, s.String(), func(visit func(mh []byte) error) error { return eachMultihash(mhIter, visit) })
 	})
 }
 
-// eachMultihash visits the multihashes of an iterator, of one of ours without
-// allocating them.
+// eachMultihash visits the multihashes of an iterator, which may be used until the
+// visit ends. None is allocated if the iterator is a RecordIterator, too. Panics are
+// the caller's to guard against.
 func eachMultihash(mhs MultihashIterator, visit func(mh []byte) error) error {
-	return guard.Call(func() error {
-		return mhs.ForEach(func(mh multihash.Multihash) error { return visit(mh) })
+	if records, ok := mhs.(RecordIterator); ok {
+		return eachRecord(records, visit)
+	}
+	return mhs.ForEach(func(mh multihash.Multihash) error { return visit(mh) })
+}
+
+// eachRecord visits the multihashes of records, as eachMultihash does.
+func eachRecord(records RecordIterator, visit func(mh []byte) error) error {
+	var mh []byte
+	return records.ForEachRecord(func(code uint64, digest []byte, _ uint64) error {
+		mh = binary.AppendUvarint(mh[:0], code)
+		mh = binary.AppendUvarint(mh, uint64(len(digest)))
+		mh = append(mh, digest...)
+		return visit(mh)
 	})
 }
 
@@ -263,10 +278,7 @@ func (x *FSInverted) GetShardsForMultihashes(ctx context.Context, hs []multihash
 	}
 	err = x.with(func(e *inverted.Index) error {
 		all, err := e.LookupMany(mhs)
-		found = make([][]shard.Key, len(all))
-		for i, keys := range all {
-			found[i] = shardKeys(keys)
-		}
+		found = shardKeysOfMany(all)
 		return err
 	})
 	if err != nil {
@@ -304,6 +316,25 @@ func shardKeys(keys []string) []shard.Key {
 	found := make([]shard.Key, len(keys))
 	for i, k := range keys {
 		found[i] = shard.KeyFromString(k)
+	}
+	return found
+}
+
+// shardKeysOfMany does for many what shardKeys does for one. All lie in one array.
+func shardKeysOfMany(all [][]string) [][]shard.Key {
+	total := 0
+	for _, keys := range all {
+		total += len(keys)
+	}
+	found, room := make([][]shard.Key, len(all)), make([]shard.Key, 0, total)
+	for i, keys := range all {
+		start := len(room)
+		for _, k := range keys {
+			room = append(room, shard.KeyFromString(k))
+		}
+		if end := len(room); end > start {
+			found[i] = room[start:end:end]
+		}
 	}
 	return found
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -50,6 +51,8 @@ func TestManyAndFirstAnswerAsOne(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "[[b a] [] [a]]", fmt.Sprint(all))
 		require.Nil(t, all[1])
+		_ = append(all[0], shard.KeyFromString("x"))
+		require.Equal(t, "[a]", fmt.Sprint(all[2]), "answers share memory that can be written to")
 		first, err := x.GetFirstShardForMultihash(t.Context(), mhOf(t, "2"))
 		require.NoError(t, err)
 		require.Equal(t, "b", first.String())
@@ -195,3 +198,81 @@ type failingRepo struct {
 }
 
 func (f failingRepo) ForEach(func(shard.Key) (bool, error)) error { return f.err }
+
+// onlyRecords are the multihashes of a full index that tells its records. To ask for
+// them one by one would allocate them.
+type onlyRecords struct{ RecordIterator }
+
+func (onlyRecords) ForEach(func(multihash.Multihash) error) error {
+	return errors.New("not what should be asked")
+}
+
+// manyRecords are n records of several codes and lengths.
+type manyRecords int
+
+func (n manyRecords) ForEachRecord(visit func(code uint64, digest []byte, offset uint64) error) error {
+	digest := make([]byte, 64)
+	for i := range n {
+		binary.BigEndian.PutUint64(digest, uint64(i))
+		code, length := uint64(multihash.SHA2_256), 32
+		if i%2 == 0 {
+			code, length = multihash.BLAKE2B_MIN+63, 64
+		}
+		if err := visit(code, digest[:length], uint64(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestRecordsAreAddedAsTheirMultihashes(t *testing.T) {
+	repo, _ := newFS(t)
+	key := shard.KeyFromString("a")
+	require.NoError(t, repo.AddFullIndex(key, smallIndex(t, "1", "2")))
+	idx, err := repo.GetFullIndex(key)
+	require.NoError(t, err)
+	defer idx.(Releaser).Release()
+	x := NewMemoryInverted()
+	defer x.Close()
+	require.NoError(t, x.AddMultihashesForShard(t.Context(), onlyRecords{idx.(RecordIterator)}, key))
+	require.NoError(t, x.AddMultihashesForShard(t.Context(), onlyRecords{manyRecords(4)}, shard.KeyFromString("b")))
+	require.Equal(t, "[a]", shardsOf(t, x, "1"))
+	require.Equal(t, "[a]", shardsOf(t, x, "2"))
+	for i, head := range []string{"\xc0\xe4\x02\x40", "\x12\x20"} {
+		mh := append([]byte(head), make([]byte, 64)...)
+		mh[len(head)+7] = byte(i)
+		keys, err := x.GetShardsForMultihash(t.Context(), mh[:len(mh)-i*32])
+		require.NoError(t, err)
+		require.Equal(t, "[b]", fmt.Sprint(keys))
+	}
+}
+
+func TestARecordIsVisitedWithoutAllocating(t *testing.T) {
+	const records = 10_000
+	visited := 0
+	allocations := testing.AllocsPerRun(1, func() {
+		_ = eachMultihash(onlyRecords{manyRecords(records)}, func([]byte) error {
+			visited++
+			return nil
+		})
+	})
+	require.Equal(t, 2*records, visited)
+	require.Less(t, allocations, 20.0)
+}
+
+func TestRebuildingAllocatesNoRecord(t *testing.T) {
+	const records = 20_000
+	var names []string
+	for i := range records {
+		names = append(names, fmt.Sprint(i))
+	}
+	repo, _ := newFS(t)
+	require.NoError(t, repo.AddFullIndex(shard.KeyFromString("a"), smallIndex(t, names...)))
+	dir := t.TempDir()
+	allocations := testing.AllocsPerRun(1, func() {
+		require.NoError(t, RebuildFSInverted(t.Context(), dir, repo, nil))
+	})
+	require.Less(t, allocations, records/4.0)
+	x := openInverted(t, dir, FSInvertedOptions{})
+	require.Equal(t, "[a]", shardsOf(t, x, "7"))
+}

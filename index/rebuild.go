@@ -118,11 +118,22 @@ func addFrom(ctx context.Context, engine *inverted.Index, repo FullIndexRepo, ke
 			return fmt.Errorf("shard %q: %w: %w", key, errNotAdded, err)
 		}
 	}
-	iterable, ok := idx.(carindex.IterableIndex)
-	if !ok {
-		return fmt.Errorf("shard %q: %w: it does not tell its multihashes", key, errNotAdded)
+	multihashes, err := multihashesOf(idx)
+	if err != nil {
+		return fmt.Errorf("shard %q: %w: %w", key, errNotAdded, err)
 	}
-	return engine.Add(ctx, key.String(), func(visit func(mh []byte) error) error {
-		return iterable.ForEach(func(h multihash.Multihash, _ uint64) error { return visit(h) })
-	})
+	return engine.Add(ctx, key.String(), multihashes)
+}
+
+// multihashesOf returns a function that visits the multihashes of a full index.
+func multihashesOf(idx carindex.Index) (func(visit func(mh []byte) error) error, error) {
+	switch idx := idx.(type) {
+	case RecordIterator:
+		return func(visit func(mh []byte) error) error { return eachRecord(idx, visit) }, nil
+	case carindex.IterableIndex:
+		return func(visit func(mh []byte) error) error {
+			return idx.ForEach(func(h multihash.Multihash, _ uint64) error { return visit(h) })
+		}, nil
+	}
+	return nil, errors.New("it does not tell its multihashes")
 }

@@ -25,7 +25,7 @@ const stride = 1024
 // Adding to a shard that is there adds to its multihashes: it takes a place in the
 // order of shards only once. Changes of one shard follow each other; those of
 // different ones go on side by side. Add takes at most 64 MiB of memory, less for
-// fewer multihashes.
+// fewer multihashes. It waits for merging if that is far behind.
 //
 // The error is that of ctx, of the iterator, or a *guard.PanicError if it panics;
 // fs.ErrClosed, ErrReadOnly, ErrDamaged; or that of a file.
@@ -66,6 +66,9 @@ func (x *Index) beginChange(ctx context.Context, key string) (bound context.Cont
 }
 
 func (x *Index) add(ctx context.Context, key string, multihashes func(func(mh []byte) error) error) error {
+	if err := x.awaitRoom(ctx); err != nil {
+		return err
+	}
 	number, err := x.numberOf(key)
 	if err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/filecoin-project/dagstore/internal/files"
 )
 
 // sizeOr returns a number from the environment. The bars of issue 4 are for 50 million
@@ -36,7 +38,7 @@ func BenchmarkIndex(b *testing.B) {
 	records, shards := sizeOr("DAGSTORE_BENCH_RECORDS", 1_000_000), sizeOr("DAGSTORE_BENCH_SHARDS", 1000)
 	dir := b.TempDir()
 	benchmarkFill(b, dir, records, shards)
-	x := mustOpen(b, dir, Options{})
+	x := mustOpen(b, dir, Options{FS: files.OS})
 	var hits, misses [][]byte
 	for i := range 1 << 16 {
 		hits = append(hits, multihashOf(i*7919%records))
@@ -65,7 +67,7 @@ func once(b *testing.B, name string, metrics map[string]float64) {
 }
 
 func benchmarkFill(b *testing.B, dir string, records, shards int) {
-	x := mustOpen(b, dir, Options{})
+	x := mustOpen(b, dir, Options{FS: files.OS})
 	began := cpu()
 	each := records / shards
 	for i := range shards {
@@ -142,7 +144,7 @@ func benchmarkOpen(b *testing.B, dir string, records int) {
 		return float64(m.HeapAlloc)
 	}
 	before, began := heap(), time.Now()
-	x := mustOpen(b, dir, Options{})
+	x := mustOpen(b, dir, Options{FS: files.OS})
 	took := time.Since(began)
 	for i := range 1 << 16 {
 		_, err := x.Lookup(multihashOf(i))
@@ -157,7 +159,7 @@ func benchmarkOpen(b *testing.B, dir string, records int) {
 
 func BenchmarkTinyShards(b *testing.B) {
 	dir := b.TempDir()
-	x := mustOpen(b, dir, Options{})
+	x := mustOpen(b, dir, Options{FS: files.OS})
 	var next atomic.Int64
 	began := cpu()
 	b.SetParallelism(32)

@@ -37,31 +37,42 @@ func (h *history) remove(t *testing.T, x *Index, key string) {
 	h.acknowledged.remove(key)
 }
 
+// eventful makes all that work does happen, with less work.
+var eventful = sizes{small: 8, sorted: 64, gathered: 30, journal: 600, pause: tiny.pause, freshness: tiny.freshness}
+
 // work does everything that writes: small and large additions, merging, removing,
 // and another journal.
 func (h *history) work(t *testing.T, x *Index) {
-	for i := range 4 {
+	for i := range 3 {
 		h.add(t, x, shardName(i), 10*i, 10*i+5)
 	}
-	h.add(t, x, "large", 0, 150)
-	h.add(t, x, "twice", 20, 100)
-	h.add(t, x, "twice", 100, 120)
+	h.add(t, x, "large", 0, 100)
+	h.add(t, x, "twice", 20, 50)
+	h.add(t, x, "twice", 50, 70)
 	_ = x.Wait(t.Context()) // it may fail
 	h.remove(t, x, shardName(1))
 	h.remove(t, x, "twice")
-	for i := 10; i < 25; i++ {
+	for i := 10; i < 14; i++ {
 		h.add(t, x, shardName(i), 0, 7)
 	}
 	h.remove(t, x, "large")
-	h.add(t, x, "large", 30, 60)
+	h.add(t, x, "large", 30, 45)
 	_ = x.Wait(t.Context())
+}
+
+func TestTheWorkThatMayFailHasEverythingInIt(t *testing.T) {
+	x := mustOpen(t, t.TempDir(), Options{sizes: eventful})
+	newHistory().work(t, x)
+	mustWait(t, x)
+	require.Greater(t, x.log.number, uint64(1), "another journal")
+	require.Greater(t, x.nextLayer, uint64(1+4+2), "merged layers, besides those that were added")
 }
 
 // requireKept checks that all that was acknowledged is found, and nothing else that
 // was not tried.
 func (h *history) requireKept(t *testing.T, x *Index) {
 	t.Helper()
-	for i := 0; i < 160; i += 5 {
+	for i := 0; i < 110; i += 9 {
 		got, err := x.Lookup(multihashOf(i))
 		if errors.Is(err, fault.ErrInjected) {
 			got, err = x.Lookup(multihashOf(i))
@@ -93,7 +104,7 @@ func TestWhatWasAcknowledgedSurvivesACrashAtAnyOperation(t *testing.T) {
 			inj = inj.Short()
 		}
 		h := newHistory()
-		x, err := Open(t.Context(), dir, Options{FS: fault.FS(unsynced{files.OS}, inj), sizes: tiny})
+		x, err := Open(t.Context(), dir, Options{FS: fault.FS(unsynced{files.OS}, inj), sizes: eventful})
 		if err == nil {
 			h.work(t, x)
 			_ = x.Close() // it cannot do more than a crash would
@@ -110,7 +121,7 @@ func TestWhatWasAcknowledgedSurvivesAnyFailingOperation(t *testing.T) {
 		dir := t.TempDir()
 		inj := fault.OnIndex(n)
 		h := newHistory()
-		x, err := Open(t.Context(), dir, Options{FS: fault.FS(unsynced{files.OS}, inj), sizes: tiny})
+		x, err := Open(t.Context(), dir, Options{FS: fault.FS(unsynced{files.OS}, inj), sizes: eventful})
 		if err == nil {
 			h.work(t, x)
 			fired = inj.Fired() > 0
@@ -128,7 +139,7 @@ func TestWhatWasAcknowledgedSurvivesAnyFailingOperation(t *testing.T) {
 // requireSound opens a folder after a crash and checks all there is.
 func requireSound(t *testing.T, dir string, h *history) {
 	t.Helper()
-	x, err := Open(t.Context(), dir, Options{FS: unsynced{files.OS}, sizes: tiny})
+	x, err := Open(t.Context(), dir, Options{FS: unsynced{files.OS}, sizes: eventful})
 	require.NoError(t, err)
 	h.requireKept(t, x)
 	mustWait(t, x)

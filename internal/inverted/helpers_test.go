@@ -12,10 +12,12 @@ import (
 
 	"github.com/multiformats/go-multihash"
 	"github.com/stretchr/testify/require"
+
+	"github.com/filecoin-project/dagstore/internal/files"
 )
 
 // tiny makes everything happen with few records.
-var tiny = sizes{small: 8, sorted: 64, gathered: 100, journal: 2048, freshness: time.Nanosecond}
+var tiny = sizes{small: 8, sorted: 64, gathered: 100, journal: 2048, pause: time.Millisecond, freshness: time.Nanosecond}
 
 // numbered multihashes have the form of sha2-256.
 func multihashOf(i int) []byte {
@@ -52,8 +54,12 @@ func these(mhs ...[]byte) func(func([]byte) error) error {
 	}
 }
 
+// mustOpen opens an index, without waiting for the disk unless o says so.
 func mustOpen(t testing.TB, dir string, o Options) *Index {
 	t.Helper()
+	if o.FS == nil {
+		o.FS = unsynced{files.OS}
+	}
 	x, err := Open(t.Context(), dir, o)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = x.Close() })

@@ -83,7 +83,9 @@ type sizes struct {
 	small     int           // records up to which an addition is small
 	sorted    int           // fingerprints that one addition sorts at once
 	gathered  int64         // records of small additions from which on they become a layer
+	most      int           // layers from which on additions wait for merging
 	journal   int64         // bytes from which on a journal is replaced, if it is mostly old
+	pause     time.Duration // how long merging waits after a failure
 	freshness time.Duration // how old what a reader knows may be
 }
 
@@ -94,7 +96,9 @@ func (o Options) withDefaults() Options {
 	o.sizes.small = cmp.Or(o.sizes.small, 8192)
 	o.sizes.sorted = cmp.Or(o.sizes.sorted, 1<<21)
 	o.sizes.gathered = cmp.Or(o.sizes.gathered, 1<<17)
+	o.sizes.most = cmp.Or(o.sizes.most, 4*crowded)
 	o.sizes.journal = cmp.Or(o.sizes.journal, 16<<20)
+	o.sizes.pause = cmp.Or(o.sizes.pause, time.Second)
 	o.sizes.freshness = cmp.Or(o.sizes.freshness, 5*time.Millisecond)
 	return o
 }

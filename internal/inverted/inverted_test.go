@@ -9,15 +9,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/filecoin-project/dagstore/internal/files"
 )
 
 func TestManyTinyShardsMakeFewFiles(t *testing.T) {
 	t.Parallel()
-	const shards, each = 3400, 40
+	const shards, each = 900, 20
+	o := Options{sizes: sizes{gathered: 8192}}
 	dir := t.TempDir()
-	x := mustOpen(t, dir, Options{FS: unsynced{files.OS}})
+	x := mustOpen(t, dir, o)
 	var next atomic.Int64
 	var adders sync.WaitGroup
 	for range 16 {
@@ -35,13 +34,13 @@ func TestManyTinyShardsMakeFewFiles(t *testing.T) {
 	require.LessOrEqual(t, kinds["layer"], 3)
 	require.Positive(t, kinds["layer"], "small shards stay in the journal for ever")
 	require.LessOrEqual(t, len(x.view.Load().tables), 16)
-	requireShards(t, x, multihashOf(each*1234), shardName(1234))
+	requireShards(t, x, multihashOf(each*234), shardName(234))
 	require.NoError(t, x.Close())
-	x = mustOpen(t, dir, Options{})
+	x = mustOpen(t, dir, o)
 	all, err := x.Shards()
 	require.NoError(t, err)
 	require.Len(t, all, shards)
-	requireShards(t, x, multihashOf(each*3399+7), shardName(3399))
+	requireShards(t, x, multihashOf(each*899+7), shardName(899))
 }
 
 func TestARemovedShardIsGoneAtOnceAndItsSpaceAfterMerging(t *testing.T) {

@@ -156,10 +156,17 @@ func (x *Index) mend() error {
 // trim replaces the journal if it has grown, and most of it does not count any more.
 func (x *Index) trim() error {
 	l := x.log
+	isDue := func() bool { return l.journal.Size() >= max(x.sizes.journal, 2*l.begun) }
+	l.replacing.RLock()
+	wasDue := isDue()
+	l.replacing.RUnlock()
+	if !wasDue {
+		return nil
+	}
 	l.replacing.Lock()
 	defer l.replacing.Unlock()
-	if size := l.journal.Size(); size < x.sizes.journal || size < 2*l.begun {
-		return nil
+	if !isDue() {
+		return nil // somebody else was faster
 	}
 	return x.replaceJournal()
 }

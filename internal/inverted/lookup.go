@@ -86,51 +86,72 @@ func (v *view) keys(numbers []uint32) []string {
 	return keys
 }
 
-// A wanted multihash is one of those that are looked up together.
-type wanted struct {
-	layer.Fingerprint
-	at int // its place among them
-}
-
-// A hit is that a shard has the multihash at a place.
-type hit struct {
-	at     int
-	number uint32
-}
-
-// LookupMany does for many multihashes what Lookup does for one, with less work for
-// each. The result has the answers at the places of the multihashes.
+// LookupMany does for many multihashes what Lookup does for one, in less time for
+// each if there are two or more. The result has the answers at the places of the
+// multihashes.
 func (x *Index) LookupMany(mhs [][]byte) ([][]string, error) {
+	if len(mhs) == 1 {
+		keys, err := x.Lookup(mhs[0])
+		return [][]string{keys}, err
+	}
 	v, p, err := x.enter()
 	if err != nil {
 		return nil, err
 	}
 	defer v.gate.Leave(p)
-	order := make([]wanted, len(mhs))
-	for i, mh := range mhs {
-		order[i] = wanted{v.secret.fingerprint(mh), i}
+	a := answers{view: v, all: make([][]string, 0, len(mhs))}
+	for part := range slices.Chunk(mhs, layer.MaxTogether) {
+		if err := a.add(part); err != nil {
+			return nil, err
+		}
 	}
-	slices.SortFunc(order, func(a, b wanted) int { return a.Compare(b.Fingerprint) })
-	hits, err := v.findMany(order)
-	if err != nil {
-		return nil, err
-	}
-	return v.answers(len(mhs), hits), nil
+	return a.all, nil
 }
 
-// findMany goes through one layer after the other, in the order of their records.
-func (v *view) findMany(order []wanted) (hits []hit, err error) {
-	var room [few]uint32
-	err = mapped.Faultless(func() error {
+// answers are those to a call of LookupMany.
+type answers struct {
+	view *view
+	all  [][]string // has room for one for each multihash
+	keys []string   // where those of the answers lie: of all in one array, if most multihashes have one shard
+}
+
+// add adds the answers for up to layer.MaxTogether multihashes.
+func (a *answers) add(mhs [][]byte) error {
+	var fps [layer.MaxTogether]layer.Fingerprint
+	for i, mh := range mhs {
+		fps[i] = a.view.secret.fingerprint(mh)
+	}
+	var room [few + layer.MaxTogether]layer.Match
+	matches, err := a.view.findMany(room[:0], fps[:len(mhs)])
+	if err != nil {
+		return err
+	}
+	if cap(a.keys)-len(a.keys) < len(matches) {
+		a.keys = make([]string, 0, max(len(matches), cap(a.all)-len(a.all)))
+	}
+	for i := range uint32(len(mhs)) {
+		start := len(a.keys)
+		for ; len(matches) > 0 && matches[0].At == i; matches = matches[1:] {
+			if key := a.view.shards.key(matches[0].Shard); key != nil {
+				a.keys = append(a.keys, *key)
+			}
+		}
+		var answer []string
+		if end := len(a.keys); end > start {
+			answer = a.keys[start:end:end]
+		}
+		a.all = append(a.all, answer)
+	}
+	return nil
+}
+
+// findMany appends the matches of fingerprints in all layers to dst, ascending, each
+// once. Some may be of dead shards.
+func (v *view) findMany(dst []layer.Match, fps []layer.Fingerprint) ([]layer.Match, error) {
+	err := mapped.Faultless(func() (err error) {
 		for _, l := range v.layers {
-			for _, w := range order {
-				numbers, err := l.AppendShards(room[:0], w.Fingerprint)
-				if err != nil {
-					return err
-				}
-				for _, number := range numbers {
-					hits = append(hits, hit{w.at, number})
-				}
+			if dst, err = l.AppendMatches(dst, fps); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -138,29 +159,10 @@ func (v *view) findMany(order []wanted) (hits []hit, err error) {
 	if err != nil {
 		return nil, lookupError(err)
 	}
-	slices.SortFunc(hits, func(a, b hit) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.number, b.number))
+	slices.SortFunc(dst, func(a, b layer.Match) int {
+		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Shard, b.Shard))
 	})
-	return slices.Compact(hits), nil
-}
-
-// answers returns the keys for n places. All of them lie in one array.
-func (v *view) answers(n int, hits []hit) [][]string {
-	answers := make([][]string, n)
-	keys := make([]string, 0, len(hits))
-	for len(hits) > 0 {
-		at, start := hits[0].at, len(keys)
-		for len(hits) > 0 && hits[0].at == at {
-			if key := v.shards.key(hits[0].number); key != nil {
-				keys = append(keys, *key)
-			}
-			hits = hits[1:]
-		}
-		if len(keys) > start {
-			answers[at] = keys[start:len(keys):len(keys)]
-		}
-	}
-	return answers
+	return slices.Compact(dst), nil
 }
 
 func lookupError(err error) error {

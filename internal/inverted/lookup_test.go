@@ -22,6 +22,19 @@ func TestLookupAllocatesOnlyItsResult(t *testing.T) {
 	}
 }
 
+func TestLookingUpManyAllocatesTheirAnswersTogether(t *testing.T) {
+	x := mustOpen(t, t.TempDir(), Options{})
+	mustAdd(t, x, "a", span(0, 20_000))
+	mustAdd(t, x, "b", span(20_000, 25_000))
+	mustWait(t, x)
+	var hits, misses [][]byte
+	for i := range 1000 {
+		hits, misses = append(hits, multihashOf(24*i)), append(misses, multihashOf(50_000+i))
+	}
+	require.Equal(t, 2.0, testing.AllocsPerRun(10, func() { _, _ = x.LookupMany(hits) }), "answers and keys")
+	require.Equal(t, 1.0, testing.AllocsPerRun(10, func() { _, _ = x.LookupMany(misses) }))
+}
+
 func TestAMultihashThatManyShardsHaveIsFoundInAll(t *testing.T) {
 	x := mustOpen(t, t.TempDir(), Options{sizes: tiny})
 	var want []string

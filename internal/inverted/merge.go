@@ -3,6 +3,7 @@ package inverted
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -11,12 +12,10 @@ import (
 	"github.com/filecoin-project/dagstore/internal/layer"
 )
 
-// After a failure merging waits, first this long and then twice as long each time, or
-// until something has changed.
-const (
-	firstPause = time.Second
-	maxPause   = time.Minute
-)
+// longestPause is how many times as long merging waits after many failures as after
+// one. Each failure makes it wait twice as long, whatever changes meanwhile: a large
+// merge that fills the disk is not to be tried again with each addition.
+const longestPause = 64
 
 // A merger is the goroutine that merges behind, and what others know of it.
 type merger struct {
@@ -24,10 +23,10 @@ type merger struct {
 	ended chan struct{} // closed when the goroutine has ended
 
 	mu      sync.Mutex    // guards what follows
-	changed chan struct{} // closed and replaced when settled has changed
+	changed chan struct{} // closed and replaced when merging has got on, or what follows has changed
 	asked   uint64        // changes of the index so far
 	settled uint64        // of these: all that merging had to do for them is done, or has failed
-	err     error         // of the last attempt
+	err     error         // of the last attempt, until the next one gets on
 	damaged error         // a layer cannot be merged any more
 }
 
@@ -62,6 +61,22 @@ func (m *merger) settle(asked uint64, err error) {
 	if err != nil && isDamage(err) {
 		m.settled, m.damaged = math.MaxUint64, asDamage(err)
 	}
+	m.tell()
+}
+
+// getOn tells those who wait that something was merged. What has failed before is
+// being tried again.
+func (m *merger) getOn() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		m.settled, m.err = 0, nil
+	}
+	m.tell()
+}
+
+// tell wakes those who wait. m.mu is held.
+func (m *merger) tell() {
 	close(m.changed)
 	m.changed = make(chan struct{})
 }
@@ -100,15 +115,38 @@ func (x *Index) Wait(ctx context.Context) error {
 	}
 }
 
+// awaitRoom waits while there are so many layers that merging must catch up before
+// anything is added. The error is that of merging if it fails, or that of ctx.
+func (x *Index) awaitRoom(ctx context.Context) error {
+	m := x.merger
+	for {
+		m.mu.Lock()
+		changed, err := m.changed, m.err
+		m.mu.Unlock()
+		n := len(x.view.Load().tables)
+		if n < x.sizes.most {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("there are %d layers, and merging them fails: %w", n, err)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // merge is the goroutine of the merger. It ends with x.ctx, and when a layer turns
 // out to be damaged.
 func (x *Index) merge() {
 	m := x.merger
 	defer close(m.ended)
-	pause := firstPause
+	pause := x.sizes.pause
 	for {
 		asked := m.askedFor()
-		did, err := x.mergeNext()
+		did, err := x.mergeNext(nil)
 		switch {
 		case x.ctx.Err() != nil:
 			return
@@ -117,27 +155,27 @@ func (x *Index) merge() {
 			if m.damage() != nil {
 				return
 			}
-			if !x.sleep(pause) {
+			if !x.sleep(pause, nil) {
 				return
 			}
-			pause = min(2*pause, maxPause)
-		case did:
-			pause = firstPause
+			pause = min(2*pause, longestPause*x.sizes.pause)
+		case did: // there may be more
 		default:
+			pause = x.sizes.pause
 			m.settle(asked, nil)
-			if !x.sleep(math.MaxInt64) {
+			if !x.sleep(math.MaxInt64, m.wake) {
 				return
 			}
 		}
 	}
 }
 
-// sleep waits for a change, for at most d. It returns false when Close begins.
-func (x *Index) sleep(d time.Duration) bool {
+// sleep waits for wake, for at most d. It returns false when Close begins.
+func (x *Index) sleep(d time.Duration, wake <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-x.merger.wake:
+	case <-wake:
 	case <-timer.C:
 	case <-x.ctx.Done():
 		return false
@@ -145,8 +183,9 @@ func (x *Index) sleep(d time.Duration) bool {
 	return true
 }
 
-// mergeNext does the next thing that is to do, and tells whether there was one.
-func (x *Index) mergeNext() (did bool, err error) {
+// mergeNext does the next thing that is to do, but with tables that are busy, and
+// tells whether there was one.
+func (x *Index) mergeNext(busy []*table) (did bool, err error) {
 	if x.log != nil {
 		x.log.sweep()
 		if err := x.trim(); err != nil {
@@ -154,21 +193,47 @@ func (x *Index) mergeNext() (did bool, err error) {
 		}
 	}
 	x.mu.Lock()
-	next := plan(x.manifest.tables, x.log != nil, x.sizes.gathered)
+	idle := slices.DeleteFunc(slices.Clone(x.manifest.tables), func(t *table) bool { return slices.Contains(busy, t) })
+	next := plan(idle, x.log != nil, x.sizes.gathered)
 	shards := x.manifest.shards
 	x.mu.Unlock()
 	switch next.kind {
 	case rest:
 		return false, nil
 	case mergeMemory:
-		return true, x.mergeInMemory(next.tables, shards)
+		err = x.mergeInMemory(next.tables, shards, busy)
 	default:
-		return true, x.mergeToFile(next, shards)
+		err = x.mergeToFile(next, shards, busy)
+	}
+	if err != nil {
+		return false, err
+	}
+	x.merger.getOn()
+	return true, nil
+}
+
+// overtaking returns a function for a merge to call often. When there are many layers
+// by then that are not busy, it merges them, so that the small does not wait for the
+// large: else it would pile up. busy are the tables of merges in progress, of which
+// none may be small additions that are in the journal.
+func (x *Index) overtaking(busy []*table) func() {
+	hasFailed := false
+	return func() {
+		if len(x.view.Load().tables)-len(busy) < crowded || hasFailed {
+			return
+		}
+		_, err := x.mergeNext(busy)
+		hasFailed = err != nil // which is found out again when this merge has ended
 	}
 }
 
-func (x *Index) mergeInMemory(old []*table, shards *dictionary) error {
-	t, err := mergedInMemory(x.ctx, old, shards)
+// mergeInMemory merges tables in memory. Those of an index with files are small.
+func (x *Index) mergeInMemory(old []*table, shards *dictionary, busy []*table) error {
+	overtake := func() {}
+	if x.log == nil {
+		overtake = x.overtaking(slices.Concat(busy, old))
+	}
+	t, err := mergedInMemory(x.ctx, old, shards, overtake)
 	if err != nil {
 		return err
 	}
@@ -179,8 +244,9 @@ func (x *Index) mergeInMemory(old []*table, shards *dictionary) error {
 	return nil
 }
 
-// mergedInMemory returns a table in memory with what is alive of others.
-func mergedInMemory(ctx context.Context, old []*table, shards *dictionary) (*table, error) {
+// mergedInMemory returns a table in memory with what is alive of others. It calls
+// overtake often.
+func mergedInMemory(ctx context.Context, old []*table, shards *dictionary, overtake func()) (*table, error) {
 	shares := shareOut(old, shards.has)
 	var records int64
 	var last uint64
@@ -189,7 +255,7 @@ func mergedInMemory(ctx context.Context, old []*table, shards *dictionary) (*tab
 		last = max(last, t.addition)
 	}
 	t, err := memoryTable(records, func(w *layer.Writer) error {
-		return layer.Merge(ctx, w, layersOf(old), shards.has, nil)
+		return layer.Merge(ctx, w, layersOf(old), shards.has, func(int) { overtake() })
 	})
 	if err != nil {
 		return nil, err
@@ -199,11 +265,18 @@ func mergedInMemory(ctx context.Context, old []*table, shards *dictionary) (*tab
 }
 
 // mergeToFile makes one file of tables, and puts it in their place.
-func (x *Index) mergeToFile(next task, shards *dictionary) error {
+func (x *Index) mergeToFile(next task, shards *dictionary, busy []*table) error {
 	shares := shareOut(next.tables, shards.has)
+	overtake := func() {}
+	if next.kind == mergeFiles {
+		overtake = x.overtaking(slices.Concat(busy, next.tables))
+	}
 	pace := x.newPace()
 	t, err := x.folder.writeLayer(x.newLayer(), func(w *layer.Writer) error {
-		return layer.Merge(x.ctx, w, layersOf(next.tables), shards.has, pace.rest)
+		return layer.Merge(x.ctx, w, layersOf(next.tables), shards.has, func(int) {
+			overtake()
+			pace.rest()
+		})
 	})
 	if err != nil {
 		return err

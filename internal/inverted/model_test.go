@@ -80,13 +80,13 @@ func TestAnswersAreThoseOfAMapWhateverIsDone(t *testing.T) {
 			return mustOpen(t, dir, Options{sizes: tiny}), mustOpenReader(t, dir, Options{sizes: tiny})
 		},
 		"not mapped": func(t *testing.T, dir string) (*Index, *Index) {
-			o := Options{FS: unsynced{files.OS}, sizes: tiny}
+			o := Options{FS: unmapped{unsynced{files.OS}}, sizes: tiny}
 			return mustOpen(t, dir, o), mustOpenReader(t, dir, o)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(3) {
+			for seed := range uint64(2) {
 				dir := t.TempDir()
 				walk(t, rand.New(rand.NewPCG(seed, 7)), func() (*Index, *Index) { return open(t, dir) }, name != "in memory")
 			}

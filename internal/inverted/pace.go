@@ -6,7 +6,8 @@ const (
 	worked = time.Millisecond // what merging works before it looks whether to rest
 	rests  = 3                // how many times as long it rests then: it has a quarter of a core
 
-	// crowded is how many layers make merging more urgent than the calls beside it.
+	// crowded is how many layers make merging more urgent than the calls beside it,
+	// and small merges more urgent than a large one.
 	crowded = 64
 )
 
@@ -22,7 +23,7 @@ func (x *Index) newPace() *pace {
 }
 
 // rest is called often. It returns at once, or after a rest.
-func (p *pace) rest(int) {
+func (p *pace) rest() {
 	work := time.Since(p.since)
 	if work < worked {
 		return

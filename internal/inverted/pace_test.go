@@ -31,9 +31,9 @@ func TestMergingLeavesMostOfACoreToCalls(t *testing.T) {
 					}
 					time.Sleep(2 * time.Millisecond) // the work
 					began := time.Now()
-					p.rest(1)
+					p.rest()
 					require.Equal(t, c.rests, time.Since(began))
-					p.rest(1)
+					p.rest()
 					require.Equal(t, c.rests, time.Since(began), "it has not worked since")
 				}
 			})

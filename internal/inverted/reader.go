@@ -124,7 +124,7 @@ func (x *Index) compact(m *manifest) error {
 		if len(chosen) == 0 {
 			return nil
 		}
-		t, err := mergedInMemory(x.ctx, chosen, m.shards)
+		t, err := mergedInMemory(x.ctx, chosen, m.shards, func() {})
 		if err != nil {
 			return err
 		}

@@ -97,7 +97,7 @@ func openTable(fsys files.FS, path string, t *table) error {
 // no layer.
 func memoryTable(expect int64, write func(*layer.Writer) error) (*table, error) {
 	var b bytes.Buffer
-	b.Grow(int(expect*24) + 8192)
+	b.Grow(int(expect*22) + 5000) // a little more than it has
 	w := layer.NewWriter(&b)
 	if err := write(w); err != nil {
 		return nil, err

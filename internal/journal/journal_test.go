@@ -123,6 +123,7 @@ func TestEntriesThatCouldNotBeReadAreRefused(t *testing.T) {
 }
 
 func TestLongestEntryComesBack(t *testing.T) {
+	t.Parallel()
 	path := newPath(t)
 	j, err := journal.Create(files.OS, path, nil)
 	require.NoError(t, err)

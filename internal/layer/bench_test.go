@@ -40,6 +40,23 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
+func BenchmarkHitsTogether(b *testing.B) {
+	l := bigLayer(b)
+	rng := rand.New(rand.NewPCG(2, 2))
+	dst := make([]Match, 0, MaxTogether)
+	var fs [MaxTogether]Fingerprint
+	for b.Loop() {
+		for i := range fs {
+			fs[i] = big.records[rng.IntN(many)].Fingerprint
+		}
+		found, err := l.AppendMatches(dst, fs[:])
+		if err != nil || len(found) != len(fs) {
+			b.Fatal(found, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/MaxTogether, "ns/hit")
+}
+
 func BenchmarkMiss(b *testing.B) {
 	l := bigLayer(b)
 	rng := rand.New(rand.NewPCG(2, 2))

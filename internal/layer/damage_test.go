@@ -39,6 +39,7 @@ func requireNoWrongAnswer(t *testing.T, l *Layer, records []Record) (isDamaged b
 }
 
 func TestAFlippedBitAnywhereIsDamageAndNeverAWrongAnswer(t *testing.T) {
+	t.Parallel()
 	records := randomRecords(1, 60, 9)
 	whole := small.write(t, records)
 	seen := 0

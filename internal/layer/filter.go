@@ -65,16 +65,30 @@ type filter struct {
 
 // mayHave returns false for nearly all numbers that are not in the filter, and true
 // for all others.
-func (f *filter) mayHave(key uint64) bool {
-	b := f.bytes
-	if len(b) == 0 {
-		return true
-	}
+func (f *filter) mayHave(key uint64) bool { return f.agrees(f.spot(key)) }
+
+// A spot is what to look at in a filter for one number.
+type spot struct {
+	first, second, third uint64 // places of bytes
+	sum                  byte   // of these bytes by xor, if the filter has the number
+}
+
+// spot returns the spot of a number. It does not touch the bytes.
+func (f *filter) spot(key uint64) spot {
 	h := mix(key + f.seed)
 	at, _ := bits.Mul64(h, f.length)
-	second := (at + f.segment) ^ (h >> 18 & f.mask)
-	third := (at + 2*f.segment) ^ (h & f.mask)
-	return byte(h^h>>32) == b[at]^b[second]^b[third]
+	return spot{
+		first:  at,
+		second: (at + f.segment) ^ (h >> 18 & f.mask),
+		third:  (at + 2*f.segment) ^ (h & f.mask),
+		sum:    byte(h ^ h>>32),
+	}
+}
+
+// agrees does what mayHave does for the number of a spot.
+func (f *filter) agrees(s spot) bool {
+	b := f.bytes
+	return len(b) == 0 || s.sum == b[s.first]^b[s.second]^b[s.third]
 }
 
 // mix is the finalizer of MurmurHash3.

@@ -70,6 +70,8 @@ func FuzzLayer(f *testing.F) {
 		}
 		shards, err := l.AppendShards(nil, Fingerprint{hi, lo})
 		requireDamageOrNil(t, err)
+		together, err := lookUpMany(l, []Fingerprint{{lo, hi}, {hi, lo}, {hi, lo + 1}})
+		requireDamageOrNil(t, err)
 		isValid := l.Verify(context.Background()) == nil
 		records, err := all(l)
 		requireDamageOrNil(t, err)
@@ -86,6 +88,7 @@ func FuzzLayer(f *testing.F) {
 				}
 			}
 			require.Equal(t, want, shards)
+			require.Equal(t, want, together[1])
 		}
 	})
 }

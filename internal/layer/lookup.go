@@ -17,8 +17,9 @@ type summary struct {
 // error nothing is appended. The caller sees to it that the Layer is not closed
 // meanwhile, and that a fault in Mapping becomes an error.
 func (l *Layer) AppendShards(dst []uint32, f Fingerprint) ([]uint32, error) {
-	m, err := l.find(f)
-	if m.part == nil {
+	var p probe
+	m, ok, err := l.find(&p, f)
+	if !ok {
 		return dst, err
 	}
 	shards := dst
@@ -37,42 +38,51 @@ func (l *Layer) AppendShards(dst []uint32, f Fingerprint) ([]uint32, error) {
 // Contains tells whether any shard has the fingerprint. The caller sees to the same
 // things as with AppendShards.
 func (l *Layer) Contains(f Fingerprint) (bool, error) {
-	m, err := l.find(f)
-	if m.part == nil {
+	var p probe
+	m, ok, err := l.find(&p, f)
+	if !ok {
 		return false, err
 	}
-	_, ok, err := m.next()
+	_, ok, err = m.next()
 	return ok, err
 }
 
-// matches are the records of a fingerprint that were not taken yet.
-type matches struct {
-	layer       *Layer
-	part        *partition // nil if there are none
-	summary     *summary
-	fingerprint Fingerprint
-	page        int    // the page that records are from
-	records     []byte // the records of the page that were not looked at
+// find makes p the probe of f and returns its matches. If the filter says that there
+// are none it returns false, and costs next to nothing.
+func (l *Layer) find(p *probe, f Fingerprint) (m matches, ok bool, err error) {
+	ok, err = l.begin(p, f)
+	if !ok || !p.summary.filter.mayHave(f.Hi) {
+		return matches{}, false, err
+	}
+	p.aim(p.guessPage())
+	m, err = l.search(p)
+	return m, err == nil, err
 }
 
-// find returns the matches of f. If the filter says that there are none it costs
-// next to nothing.
-func (l *Layer) find(f Fingerprint) (matches, error) {
-	p := l.partition(f.Hi)
-	if p == nil {
-		return matches{}, nil
+// A probe is the search for a fingerprint in the partition that may have it.
+type probe struct {
+	fingerprint Fingerprint
+	part        *partition
+	summary     *summary
+	page        int // records with this Hi begin on it, or at the start of the next one
+	record      int // about where they begin on the page; up to as many as it has
+}
+
+// begin makes p the probe of f. It returns false if no partition may have it.
+func (l *Layer) begin(p *probe, f Fingerprint) (bool, error) {
+	part := l.partition(f.Hi)
+	if part == nil {
+		return false, nil
 	}
-	s := p.summary.Load()
+	s := part.summary.Load()
 	if s == nil {
 		var err error
-		if s, err = l.summarize(p); err != nil {
-			return matches{}, err
+		if s, err = l.summarize(part); err != nil {
+			return false, err
 		}
 	}
-	if !s.filter.mayHave(f.Hi) {
-		return matches{}, nil
-	}
-	return l.search(p, s, f)
+	p.fingerprint, p.part, p.summary = f, part, s
+	return true, nil
 }
 
 // partition returns the one partition that records with hi can be in, nil if there
@@ -94,23 +104,39 @@ func (l *Layer) partition(hi uint64) *partition {
 	return &l.parts[i]
 }
 
-// search returns the matches from the first record on whose Hi is not below f.Hi.
-func (l *Layer) search(p *partition, s *summary, f Fingerprint) (matches, error) {
-	// The records with this Hi begin on the last page that begins below it, or on the
-	// next one.
-	i := s.table.firstFrom(f.Hi, guess(f.Hi, p.first, p.last, p.pages))
-	i = max(i-1, 0)
-	records, err := l.page(p, s, i)
+// guessPage returns about where in the table the page is.
+func (p *probe) guessPage() int {
+	return guess(p.fingerprint.Hi, p.part.first, p.part.last, p.part.pages)
+}
+
+// aim finds the page around the guess, and guesses the record. It reads the table only.
+func (p *probe) aim(page int) {
+	hi, table := p.fingerprint.Hi, &p.summary.table
+	p.page = max(table.firstFrom(hi, page)-1, 0)
+	last := p.part.last
+	if p.page+1 < p.part.pages {
+		last = table.hi(p.page + 1)
+	}
+	p.record = guess(hi, table.hi(p.page), last, p.part.recordsOf(p.page))
+}
+
+// search returns the matches from the first record on whose Hi is not below that of
+// the probe, which has been aimed.
+func (l *Layer) search(p *probe) (matches, error) {
+	records, err := l.page(p.part, p.summary, p.page)
 	if err != nil {
 		return matches{}, err
 	}
-	last := p.last
-	if i+1 < p.pages {
-		last = s.table.hi(i + 1)
-	}
-	in := list{bytes: records, width: recordSize, count: p.recordsOf(i)}
-	at := in.firstFrom(f.Hi, guess(f.Hi, s.table.hi(i), last, in.count))
-	return matches{layer: l, part: p, summary: s, fingerprint: f, page: i, records: records[at*recordSize:]}, nil
+	in := list{bytes: records, width: recordSize, count: len(records) / recordSize}
+	at := in.firstFrom(p.fingerprint.Hi, p.record)
+	return matches{l, p, records[at*recordSize:]}, nil
+}
+
+// matches are the records of a fingerprint that were not taken yet.
+type matches struct {
+	layer *Layer
+	*probe
+	records []byte // the records of the page that were not looked at
 }
 
 // next takes a match. Once it has returned false there are no more.
