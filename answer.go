@@ -86,7 +86,7 @@ func (l *loop) dropBeside(res ShardResult) {
 	if res.Accessor == nil {
 		return
 	}
-	l.beside(func() { drop(res) })
+	l.beside(func() { drop(res) }, nil)
 }
 
 // drop closes the accessor that nobody gets.

@@ -162,6 +162,68 @@ var (
 	_ func(dagctx, indexbs.IdxBstoreDagstore, indexbs.ShardSelectorF, int, time.Duration) (*indexbs.IndexBackedBlockstore, error) = indexbs.NewIndexBackedBlockstore
 )
 
+// What follows has come since, and programs use it by now.
+var (
+	_ index.ShardRemover = interface {
+		RemoveShard(dagctx, shard.Key, index.MultihashIterator) error
+	}(nil)
+	_ index.ShardLister = interface {
+		Shards(dagctx) ([]shard.Key, error)
+	}(nil)
+	_ index.BatchInverted = interface {
+		GetShardsForMultihashes(dagctx, []mh.Multihash) ([][]shard.Key, error)
+	}(nil)
+	_ index.FirstInverted = interface {
+		GetFirstShardForMultihash(dagctx, mh.Multihash) (shard.Key, error)
+	}(nil)
+	_ index.RecordIterator = interface {
+		ForEachRecord(func(code uint64, digest []byte, offset uint64) error) error
+	}(nil)
+	_ indexbs.BatchDagstore = interface {
+		ShardsContainingMultihashes(dagctx, []mh.Multihash) ([][]shard.Key, error)
+	}(nil)
+	_ interface {
+		io.Closer
+		Has(dagctx, cid.Cid) (bool, error)
+		Get(dagctx, cid.Cid) (blocks.Block, error)
+		GetSize(dagctx, cid.Cid) (int, error)
+		View(dagctx, cid.Cid, func([]byte) error) error
+		GetMany(dagctx, []cid.Cid, func(int, blocks.Block, error) error) error
+	} = (*indexbs.Session)(nil)
+	_ dagstore.BlockViewer = interface {
+		View(dagctx, cid.Cid, func([]byte) error) error
+	}(nil)
+	_ dagstore.BlocksGetter = interface {
+		GetMany(dagctx, []cid.Cid, func(int, blocks.Block, error) error) error
+	}(nil)
+	_ mount.Cloner   = interface{ Clone() mount.Mount }(nil)
+	_ index.Verifier = interface{ Verify(dagctx) error }(nil)
+	_ index.Releaser = interface{ Release() }(nil)
+
+	_ = index.FSInvertedOptions{ReadOnly: false, Anew: false}
+	_ = dagstore.Config{TopLevelDir: "", IndexMemory: int64(0), VerifyBlocks: false, OnIndexProgress: func(shard.Key, dagstore.IndexProgress) {}}
+	_ = []error{index.ErrDamaged, mount.ErrFetching, indexbs.ErrClosed, dagstore.ErrMalformedCAR}
+
+	_ func(dagctx, string, index.FSInvertedOptions) (*index.FSInverted, error)                            = index.OpenFSInverted
+	_ func() *index.FSInverted                                                                            = index.NewMemoryInverted
+	_ func(dagctx, string, index.FullIndexRepo, func(done, all int)) error                                = index.RebuildFSInverted
+	_ func(*index.FSInverted, dagctx) error                                                               = (*index.FSInverted).Reset
+	_ func(*index.FSInverted, dagctx) error                                                               = (*index.FSInverted).Verify
+	_ func(*index.FSInverted) error                                                                       = (*index.FSInverted).Close
+	_ func(*mount.Upgrader, dagctx) error                                                                 = (*mount.Upgrader).Prepare
+	_ func(*mount.Upgrader, dagctx, io.Writer) (bool, error)                                              = (*mount.Upgrader).PrepareTapped
+	_ func(*dagstore.DAGStore, dagctx, []mh.Multihash) ([][]shard.Key, error)                             = (*dagstore.DAGStore).ShardsContainingMultihashes
+	_ func(dagctx, dagstore.Interface, cid.Cid) (blocks.Block, error)                                     = dagstore.GetBlock
+	_ func(*indexbs.IndexBackedBlockstore, dagctx) *indexbs.Session                                       = (*indexbs.IndexBackedBlockstore).NewSession
+	_ func(*indexbs.IndexBackedBlockstore, dagctx, []cid.Cid, func(int, blocks.Block, error) error) error = (*indexbs.IndexBackedBlockstore).GetMany
+)
+
+var _ = []any{
+	index.ShardRemover((*index.FSInverted)(nil)), index.ShardLister((*index.FSInverted)(nil)),
+	index.BatchInverted((*index.FSInverted)(nil)), index.FirstInverted((*index.FSInverted)(nil)),
+	index.Inverted((*index.FSInverted)(nil)), indexbs.BatchDagstore((*dagstore.DAGStore)(nil)),
+}
+
 func TestNumbersAndTagsThatProgramsAndRecordsRelyOn(t *testing.T) {
 	for want, state := range map[byte]dagstore.ShardState{
 		0: dagstore.ShardStateNew, 1: dagstore.ShardStateInitializing, 2: dagstore.ShardStateAvailable, 3: dagstore.ShardStateServing,

@@ -3,171 +3,120 @@ package dagstore
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
-
-	"github.com/ipfs/go-cid"
-	ds "github.com/ipfs/go-datastore"
-	mh "github.com/multiformats/go-multihash"
-
-	"github.com/filecoin-project/dagstore/index"
-	"github.com/filecoin-project/dagstore/internal/guard"
-	"github.com/filecoin-project/dagstore/shard"
+	"io/fs"
+	"time"
 )
 
-// While the top-level index lacks available shards, look-ups go to the full
-// indices of these, so that answers are right all the time.
+// A top-level index that lacks shards, or is damaged, is mended beside serving, in
+// rounds until it is whole. Look-ups go to the full indices of the shards that it
+// lacks, so that answers are right all the time.
 
-// lack notes that shards are still to be added.
-func (t *topLevel) lack(shards []*Shard) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, sh := range shards {
-		t.lacking[sh.key] = sh
-	}
+const (
+	// mendPause is the time between two rounds. It doubles, up to longestPause, as
+	// long as rounds fail: the disk is full, or cannot be written.
+	mendPause    = time.Minute
+	longestPause = time.Hour
+)
+
+// mending is what the loop knows of it.
+type mending struct {
+	isOn  bool
+	next  time.Time     // no round begins before
+	pause time.Duration // that led to next
 }
 
-// filled notes that a shard was added, or is not to be found any more.
-func (t *topLevel) filled(key shard.Key) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.lacking, key)
-}
-
-// lacks returns the shards that are still to be added, sorted by key.
-func (t *topLevel) lacks() []shard.Key {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.lacking) == 0 {
-		return nil
-	}
-	keys := make([]shard.Key, 0, len(t.lacking))
-	for key := range t.lacking {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, func(a, b shard.Key) int { return strings.Compare(a.String(), b.String()) })
-	return keys
-}
-
-// backfill adds available shards that the top-level index lacks: after a crash,
-// an upgrade from v0.7, or the loss of the index. A shard whose full index is
-// gone is indexed anew. It reports when it has ended.
-func (l *loop) backfill(shards []*Shard) {
-	if len(shards) == 0 {
+// mend begins a round, unless there is one, or no need.
+func (l *loop) mend() {
+	if l.mending.isOn || l.closing || l.topLevel.shards.isWhole() {
 		return
 	}
-	l.beside(func() { l.backfillAll(shards) })
-}
-
-func (l *loop) backfillAll(shards []*Shard) {
-	for _, sh := range shards {
-		l.backfillShard(sh)
-	}
-}
-
-func (l *loop) backfillShard(sh *Shard) {
-	err := l.topLevel.do(l.ctx, sh.key, func() error {
-		if l.ctx.Err() != nil || !l.gate.serves(sh) {
-			return nil
-		}
-		idx, err := l.iterableIndex(sh.key)
-		if err != nil {
-			return err
-		}
-		defer l.release(idx)
-		if err := verifyIndex(l.ctx, idx); err != nil {
-			return err
-		}
-		sh.trust.whole.Store(true)
-		return l.topLevel.feed(l.ctx, sh.key, indexMultihashes{idx})
-	})
-	switch {
-	case err == nil, l.ctx.Err() != nil:
-	case isLost(err), errors.Is(err, errNotIterable):
-		l.gate.post(message{shard: sh, event: event{kind: evIndexLost, err: err}})
-	default:
-		log.Errorw("shard is missing in the top-level index, and could not be added: look-ups go to its full index, and the next start tries again", "shard", sh.key, "error", err)
-	}
-}
-
-// renewTopLevel is called when the store's own index was found damaged: it is made
-// anew from the full indices, which answer until that is done.
-func (d *DAGStore) renewTopLevel(damage error) {
-	t := d.topLevel
-	shards := d.gate.indexed()
-	t.mu.Lock()
-	begun := t.renewing
-	t.renewing = true
-	t.mu.Unlock()
-	if begun {
-		return
-	}
-	log.Errorw("top-level index is damaged: it is made anew", "error", damage)
-	t.lack(shards)
-	d.gate.post(message{renew: true})
-}
-
-// renew makes the index empty, and adds all shards to it.
-func (l *loop) renew() {
-	if l.closing {
-		return
-	}
+	l.mending.isOn = true
+	begin := l.mending.next
 	l.beside(func() {
-		t := l.topLevel
-		if err := t.own.Reset(l.ctx); err != nil {
-			log.Errorw("top-level index could not be made anew; look-ups go to the full indices until the next start", "error", err)
-			return
+		if waitUntil(l.ctx, begin) && l.renew() {
+			l.backfill()
 		}
-		shards := l.gate.indexed()
-		t.lack(shards) // also what was added to the index that is gone
-		t.mu.Lock()
-		t.renewing = false
-		t.mu.Unlock()
-		l.backfillAll(shards)
-	})
+	}, l.mended)
 }
 
-// find returns the shards that have a multihash, as far as the top-level index
-// knows, and those that it lacks.
-func (d *DAGStore) find(ctx context.Context, h mh.Multihash) (found []shard.Key, err error) {
-	defer guard.Recover(&err)
-	found, err = d.topLevel.inverted.GetShardsForMultihash(ctx, h)
-	if d.topLevel.own != nil && errors.Is(err, index.ErrDamaged) {
-		d.renewTopLevel(err)
-		found, err = nil, ds.ErrNotFound
+// mended is called after a round.
+func (l *loop) mended() {
+	m := &l.mending
+	if l.topLevel.shards.isWhole() {
+		m.pause = 0
 	}
-	lacking := d.topLevel.lacks()
-	if len(lacking) == 0 || err != nil && !errors.Is(err, ds.ErrNotFound) {
-		return found, err
-	}
-	for _, key := range lacking {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if !slices.Contains(found, key) && d.fullIndexHas(key, h) {
-			found = append(found, key)
-		}
-	}
-	if len(found) > 0 {
-		err = nil
-	}
-	return found, err
+	m.pause = min(max(2*m.pause, mendPause), longestPause)
+	m.next = time.Now().Add(m.pause)
+	m.isOn = false
+	l.mend()
 }
 
-// fullIndexHas tells whether the full index of a shard has a multihash. One that
-// cannot be read has none.
-func (d *DAGStore) fullIndexHas(key shard.Key, h mh.Multihash) bool {
-	idx, err := d.fullIndex(key)
-	if err != nil {
+// waitUntil returns false if ctx ends.
+func waitUntil(ctx context.Context, t time.Time) bool {
+	timer := time.NewTimer(time.Until(t))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// renew makes the top-level index empty if it is damaged, and returns false if it
+// cannot.
+func (l *loop) renew() bool {
+	t := l.topLevel
+	if !t.shards.now.Load().damaged {
+		return true
+	}
+	if err := t.own.Reset(l.ctx); err != nil {
+		if l.ctx.Err() == nil {
+			log.Errorw("damaged top-level index could not be made anew, which is tried again within the hour; look-ups are slow until then: make room on its disk, and let it be written to", "folder", t.dir, "error", err)
+		}
 		return false
 	}
-	defer d.release(idx)
-	found := false
-	_ = guard.Call(func() error {
-		return idx.GetAll(cid.NewCidV1(cid.Raw, h), func(uint64) bool {
-			found = true
-			return false
-		})
-	})
-	return found
+	t.shards.renewed()
+	return true
+}
+
+// backfill adds the shards that the top-level index lacks: after a crash, an upgrade
+// from v0.7, or the loss of the index.
+func (l *loop) backfill() {
+	failures, first := 0, error(nil)
+	for _, lacking := range l.topLevel.shards.lacks() {
+		if l.ctx.Err() != nil || l.topLevel.shards.now.Load().damaged {
+			return
+		}
+		if err := l.add(lacking); err != nil {
+			if failures++; first == nil {
+				first = err
+			}
+		}
+	}
+	if failures > 0 && l.ctx.Err() == nil {
+		log.Errorw("shards could not be added to the top-level index, which is tried again within the hour; look-ups in their full indices are slow until then", "shards", failures, "error", first)
+	}
+}
+
+// add adds a shard from its full index. If that cannot be used, the shard is indexed
+// anew, and look-ups make do with what can be read of it until then.
+func (l *loop) add(lacking *lackingShard) error {
+	sh := l.gate.lookup(lacking.key)
+	if sh == nil { // destroyed meanwhile
+		return nil
+	}
+	err := sh.adopt(l.ctx)
+	switch {
+	case errors.Is(err, ErrShardUnknown):
+		return nil
+	case errors.Is(err, errTopLevel):
+		return err
+	case isLost(err), errors.Is(err, errNotIterable):
+		if errors.Is(err, fs.ErrNotExist) {
+			l.topLevel.shards.giveUp(lacking)
+		}
+		l.gate.post(message{shard: sh, event: event{kind: evIndexLost, err: err}})
+		return nil
+	}
+	return err
 }

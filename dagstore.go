@@ -121,23 +121,16 @@ func NewDAGStore(cfg Config) (*DAGStore, error) {
 	if cfg.Datastore == nil {
 		log.Warnw("no datastore is configured: shards will not survive a restart")
 	}
-	top, err := openTopLevel(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("new dagstore: %w", err)
-	}
 	var earlyScans slots
 	if cfg.MaxConcurrentIndex > 0 {
 		earlyScans = make(slots, cfg.MaxConcurrentIndex)
 	}
 	folder, _ := cfg.IndexRepo.(*index.FSIndexRepo)
-	ctx, cancel := context.WithCancel(context.Background())
-	return &DAGStore{
-		TopLevelIndex: top.inverted,
+	d := &DAGStore{
 		config:        cfg,
 		registry:      cfg.MountRegistry,
 		indices:       cfg.IndexRepo,
 		folder:        folder,
-		topLevel:      top,
 		catalogue:     catalogue.New(cfg.Datastore, StoreNamespace),
 		indexMemory:   indexbuild.NewBudget(cfg.IndexMemory),
 		earlyScans:    earlyScans,
@@ -145,10 +138,14 @@ func NewDAGStore(cfg Config) (*DAGStore, error) {
 		throttleFetch: throttle.Fixed(cfg.MaxConcurrentReadyFetches),
 		gate:          newGate(),
 		observed:      &observed{traceCh: cfg.TraceCh, failureCh: cfg.FailureCh},
-		ctx:           ctx,
-		cancel:        cancel,
 		done:          make(chan struct{}),
-	}, nil
+	}
+	if d.topLevel, err = openTopLevel(d); err != nil {
+		return nil, fmt.Errorf("new dagstore: %w", err)
+	}
+	d.TopLevelIndex = d.topLevel.inverted
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	return d, nil
 }
 
 // Start restores the shards that the datastore has records of, resumes what a
@@ -273,26 +270,15 @@ func (d *DAGStore) Stats() map[ShardState]int {
 
 // GetIterableIndex returns the full index of a shard. An index that is missing
 // gives an error that is index.ErrNotFound and fs.ErrNotExist. It may also be an
-// index.RecordIterator, which is faster to go through, and an index.Releaser. An
-// index that no part of this process has read yet is read whole first; a damaged
-// one gives an error that is index.ErrDamaged, and is made again.
+// index.RecordIterator, which is faster to go through, and an index.Releaser; see
+// index.RangeIteratorOf for ranges of it, and ShardMultihashes. An index that no
+// part of this process has read yet is read whole first; a damaged one gives an
+// error that is index.ErrDamaged, and is made again.
 func (d *DAGStore) GetIterableIndex(key shard.Key) (carindex.IterableIndex, error) {
-	idx, err := d.iterableIndex(key)
+	idx, err := d.verifiedIndex(context.Background(), key)
 	if err != nil {
 		return nil, fmt.Errorf("full index of shard %q: %w", key, err)
 	}
-	sh := d.gate.lookup(key)
-	if sh == nil || sh.trust.known() {
-		return idx, nil
-	}
-	if err := verifyIndex(context.Background(), idx); err != nil {
-		d.release(idx)
-		if isLost(err) {
-			sh.indexLost(err)
-		}
-		return nil, fmt.Errorf("full index of shard %q: %w", key, err)
-	}
-	sh.trust.whole.Store(true)
 	return idx, nil
 }
 

@@ -23,6 +23,7 @@ type loop struct {
 	closing  bool
 	suspects []message          // full indices to be checked
 	checking bool               // one is being checked
+	mending  mending            // of the top-level index
 	undead   map[shard.Key]bool // refused registrations whose records may be there; the next write removes them
 	giveUp   chan struct{}      // closed when answers are not to wait any longer
 }
@@ -96,12 +97,10 @@ func (l *loop) handle(batch []message) {
 		switch {
 		case m.idle != nil:
 			l.retire(m.idle)
-		case m.missing != nil:
-			l.backfill(m.missing)
 		case m.suspect:
 			l.check(m)
-		case m.renew:
-			l.renew()
+		case m.mend:
+			l.mend()
 		case m.gc != nil:
 			l.apply(events)
 			events = nil
@@ -122,8 +121,8 @@ func (l *loop) receive(m *message) bool {
 		l.inflight--
 		l.ended(m)
 	}
-	if m.checked {
-		l.checkNext()
+	if m.then != nil {
+		m.then()
 	}
 	if m.kind == noEvent {
 		l.dropBeside(ShardResult{Accessor: m.accessor})
@@ -352,11 +351,11 @@ func (l *loop) begin(sh *Shard, j job) {
 }
 
 // beside runs work that is no event for any shard in a goroutine that Close waits
-// for.
-func (l *loop) beside(work func()) {
+// for. The loop calls then, which may be nil, when the work has ended.
+func (l *loop) beside(work, then func()) {
 	l.inflight++
 	go func() {
-		defer l.gate.post(message{job: true, event: event{kind: noEvent}}) // also when user code ends the goroutine
+		defer l.gate.post(message{job: true, then: then, event: event{kind: noEvent}}) // also when user code ends the goroutine
 		work()
 	}()
 }

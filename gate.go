@@ -18,10 +18,9 @@ type message struct {
 	job      bool           // it ends a job
 	gc       *collection    // a request to reclaim transients; it concerns no shard
 	idle     *outbox        // an outbox whose goroutine has ended
-	missing  []*Shard       // restored shards that the top-level index lacks
 	suspect  bool           // the full index of the shard is to be checked
-	checked  bool           // it ends such a check
-	renew    bool           // the top-level index is to be made anew
+	mend     bool           // the top-level index may lack shards, or be damaged
+	then     func()         // what the loop does after work beside it has ended; may be nil
 }
 
 // A caller is somebody who waits for a result.

@@ -86,7 +86,7 @@ func (l *loop) collect(c *collection) {
 			res.Shards[key] = errors.Join(res.Shards[key], remove())
 		}
 		c.result <- res
-	})
+	}, nil)
 }
 
 // reclaimable reports whether nobody uses or awaits the transient. Only the loop

@@ -62,11 +62,7 @@ func (l *loop) checkNext() {
 	}
 	m := l.suspects[0]
 	l.suspects = l.suspects[1:]
-	l.inflight++
-	go func() {
-		defer l.gate.post(message{job: true, checked: true, event: event{kind: noEvent}}) // also when user code ends the goroutine
-		m.shard.checkIndex(l.ctx, m.err)
-	}()
+	l.beside(func() { m.shard.checkIndex(l.ctx, m.err) }, l.checkNext)
 }
 
 // checkIndex reads the full index whole. What a look-up found counts even if the

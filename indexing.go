@@ -69,22 +69,6 @@ func isDamaged(err error) bool {
 	return errors.Is(err, ErrMalformedCAR) || errors.Is(err, ErrTruncatedCAR) || errors.Is(err, ErrHashMismatch)
 }
 
-// adopt uses a full index that is there already, if it is whole. It is checked
-// against the data when the shard is first opened.
-func (sh *Shard) adopt(ctx context.Context) error {
-	d := sh.store
-	idx, err := d.iterableIndex(sh.key)
-	if err != nil {
-		return err
-	}
-	defer d.release(idx)
-	if err := verifyIndex(ctx, idx); err != nil {
-		return err
-	}
-	sh.trust.whole.Store(true)
-	return d.topLevel.add(ctx, sh.key, idx)
-}
-
 // indexData makes the indices from the data. Fetching has its own throttle. While
 // the job waits for the one of indexing it holds nothing open, unless it has
 // passed over the data already, which only so many jobs may do at a time.
@@ -236,7 +220,7 @@ func (sh *Shard) replaceIndices(ctx context.Context, keep func(feed func(carinde
 	old := d.storedIndex(sh.key)
 	defer old.release()
 	err := keep(func(idx carindex.IterableIndex) error {
-		return d.topLevel.replace(ctx, sh.key, old.multihashes(), indexMultihashes{idx})
+		return d.topLevel.replace(ctx, sh.key, old.multihashes(), idx)
 	})
 	if err == nil {
 		sh.trust.renew()

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
+	carindex "github.com/ipld/go-car/v2/index"
 	mh "github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/index"
@@ -17,55 +20,146 @@ import (
 // multihash. If there is none, the error is the top-level index's own, for the
 // indices of this module datastore.ErrNotFound. Available shards that the index
 // lacks, because it was lost or a crash came between, are found in their full
-// indices, and come last.
+// indices, and come last, sorted by their keys.
 func (d *DAGStore) ShardsContainingMultihash(ctx context.Context, h mh.Multihash) ([]shard.Key, error) {
-	found, err := d.find(ctx, h)
-	if err != nil {
-		return nil, fmt.Errorf("shards that contain multihash %s: %w", h.B58String(), err)
+	var found []shard.Key
+	var none error // the index's own
+	lacking, isAsked, err := d.consult(ctx, []mh.Multihash{h}, func() (err error) {
+		found, none, err = findOne(ctx, d.topLevel.inverted, h)
+		return err
+	})
+	if !isAsked {
+		found, none = nil, nil
 	}
-	keys := d.gate.known(found)
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("shards that contain multihash %s: %w", h.B58String(), ds.ErrNotFound)
+	if err == nil {
+		if keys := d.gate.known(join(found, lacking.to(0))); len(keys) > 0 {
+			return keys, nil
+		}
+		if err = none; err == nil {
+			err = ds.ErrNotFound
+		}
 	}
-	return keys, nil
+	return nil, fmt.Errorf("shards that contain multihash %s: %w", h.B58String(), err)
 }
 
 // ShardsContainingMultihashes does that for many multihashes at once. The answers
 // stand at the places of the multihashes; nil if no shard has one, which is no
 // error. It is faster than one by one if the top-level index is an
 // index.BatchInverted.
-func (d *DAGStore) ShardsContainingMultihashes(ctx context.Context, hs []mh.Multihash) (all [][]shard.Key, err error) {
-	if all, err = d.findMany(ctx, hs); err != nil {
+func (d *DAGStore) ShardsContainingMultihashes(ctx context.Context, hs []mh.Multihash) ([][]shard.Key, error) {
+	var found answers
+	lacking, isAsked, err := d.consult(ctx, hs, func() (err error) {
+		found, err = findMany(ctx, d.topLevel.inverted, hs)
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("shards that contain %d multihashes: %w", len(hs), err)
+	}
+	if !isAsked {
+		found = nil
+	}
+	all := make([][]shard.Key, len(hs))
+	for i := range all {
+		all[i] = d.gate.known(join(found.to(i), lacking.to(i)))
 	}
 	return all, nil
 }
 
-func (d *DAGStore) findMany(ctx context.Context, hs []mh.Multihash) (all [][]shard.Key, err error) {
-	defer guard.Recover(&err)
-	batch, ok := d.topLevel.inverted.(index.BatchInverted)
-	if ok && len(d.topLevel.lacks()) == 0 {
-		all, err = batch.GetShardsForMultihashes(ctx, hs)
-		if err == nil && len(all) != len(hs) {
-			return nil, fmt.Errorf("top-level index: %d answers to %d questions", len(all), len(hs))
+// consult asks the shards that the top-level index lacks, and then the index, by ask,
+// unless it is damaged. In this order, because then a shard that is added meanwhile
+// is in one of both; when shards have gone the other way, all is asked again.
+func (d *DAGStore) consult(ctx context.Context, hs []mh.Multihash, ask func() error) (lacking answers, isAsked bool, err error) {
+	t := d.topLevel
+	for {
+		s := t.shards.now.Load()
+		if lacking, err = findLacking(ctx, s.lacking, hs); err != nil {
+			return nil, false, err
 		}
-		if err == nil {
-			for i, keys := range all {
-				all[i] = d.gate.known(keys)
-			}
-			return all, nil
+		if !s.damaged {
+			err = t.unlessDamaged(s, guard.Call(ask))
 		}
-		if !errors.Is(err, index.ErrDamaged) {
-			return nil, err
+		if t.shards.now.Load().moves == s.moves {
+			return lacking, !s.damaged, err
 		}
 	}
-	all = make([][]shard.Key, len(hs))
+}
+
+// answers are the shards that have each of many multihashes. Nil is none for all.
+type answers [][]shard.Key
+
+// to returns the answer to the i-th question.
+func (a answers) to(i int) []shard.Key {
+	if a == nil {
+		return nil
+	}
+	return a[i]
+}
+
+// join appends the shards that the index lacks to what it gave, which it may keep.
+func join(found, lacking []shard.Key) []shard.Key {
+	found = slices.Clip(found)
+	for _, key := range lacking {
+		if !slices.Contains(found, key) {
+			found = append(found, key)
+		}
+	}
+	return found
+}
+
+// findOne asks a top-level index. That no shard has the multihash is none, and not
+// err.
+func findOne(ctx context.Context, inverted index.Inverted, h mh.Multihash) (found []shard.Key, none, err error) {
+	found, err = inverted.GetShardsForMultihash(ctx, h)
+	if errors.Is(err, ds.ErrNotFound) {
+		return nil, err, nil
+	}
+	return found, nil, err
+}
+
+// findMany asks a top-level index for many multihashes: at once, if it can answer so.
+func findMany(ctx context.Context, inverted index.Inverted, hs []mh.Multihash) (found answers, err error) {
+	if batch, ok := inverted.(index.BatchInverted); ok {
+		found, err = batch.GetShardsForMultihashes(ctx, hs)
+		if err == nil && len(found) != len(hs) {
+			err = fmt.Errorf("top-level index: %d answers to %d questions", len(found), len(hs))
+		}
+		return found, err
+	}
+	found = make(answers, len(hs))
 	for i, h := range hs {
-		found, err := d.find(ctx, h)
-		if err != nil && !errors.Is(err, ds.ErrNotFound) {
+		if found[i], _, err = findOne(ctx, inverted, h); err != nil {
 			return nil, err
 		}
-		all[i] = d.gate.known(found)
 	}
-	return all, nil
+	return found, nil
+}
+
+// findLacking looks multihashes up in the full indices of shards, one index after the
+// other.
+func findLacking(ctx context.Context, shards []*lackingShard, hs []mh.Multihash) (answers, error) {
+	if len(shards) == 0 {
+		return nil, nil
+	}
+	cids := make([]cid.Cid, len(hs))
+	for i, h := range hs {
+		cids[i] = cid.NewCidV1(cid.Raw, h)
+	}
+	found := make(answers, len(hs))
+	has := false
+	visit := func(uint64) bool { has = true; return false }
+	for _, l := range shards {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		l.use(func(idx carindex.Index) {
+			for i, c := range cids {
+				has = false
+				_ = guard.Call(func() error { return idx.GetAll(c, visit) }) // what cannot be read has nothing
+				if has {
+					found[i] = append(found[i], l.key)
+				}
+			}
+		})
+	}
+	return found, nil
 }

@@ -65,25 +65,26 @@ func (d *DAGStore) restore(ctx context.Context) error {
 	if err := d.catalogue.Settle(ctx); err != nil {
 		return err
 	}
-	held, listed, err := d.topLevel.held(ctx)
+	held, listed, err := d.topLevel.holds(ctx)
 	if err != nil {
 		return err
 	}
 	d.sweep(shards, unread)
 	var resumed []message
-	var missing []*Shard
+	var holding, lacking []shard.Key
 	for _, sh := range shards {
 		if kind, ok := d.onRestart(sh); ok {
 			resumed = append(resumed, message{key: sh.key, shard: sh, event: event{kind: kind}})
 		}
-		if sh.state == ShardStateAvailable && listed && !held[sh.key] {
-			missing = append(missing, sh)
+		switch {
+		case held[sh.key]:
+			holding = append(holding, sh.key)
+		case listed && sh.state == ShardStateAvailable:
+			lacking = append(lacking, sh.key)
 		}
 	}
-	d.topLevel.lack(missing) // before anybody looks
-	if len(missing) > 0 {
-		resumed = append(resumed, message{missing: missing})
-	}
+	d.topLevel.shards.restore(holding, lacking) // before anybody looks
+	resumed = append(resumed, message{mend: true})
 	d.unread = unread
 	d.gate.open(shards, resumed)
 	return nil

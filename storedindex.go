@@ -1,9 +1,11 @@
 package dagstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 
 	carindex "github.com/ipld/go-car/v2/index"
 	mh "github.com/multiformats/go-multihash"
@@ -40,6 +42,29 @@ func (d *DAGStore) iterableIndex(key shard.Key) (carindex.IterableIndex, error) 
 	return iterable, nil
 }
 
+// verifiedIndex is iterableIndex for an index that is to be believed: one that no
+// part of this process has read yet is read whole first. It is made again if it is
+// damaged.
+func (d *DAGStore) verifiedIndex(ctx context.Context, key shard.Key) (carindex.IterableIndex, error) {
+	idx, err := d.iterableIndex(key)
+	if err != nil {
+		return nil, err
+	}
+	sh := d.gate.lookup(key)
+	if sh == nil || sh.trust.known() {
+		return idx, nil
+	}
+	if err := verifyIndex(ctx, idx); err != nil {
+		d.release(idx)
+		if isLost(err) {
+			sh.indexLost(err)
+		}
+		return nil, err
+	}
+	sh.trust.whole.Store(true)
+	return idx, nil
+}
+
 // release lets go of an index that fullIndex returned. Only what the repository
 // of this module gave is known to be nobody else's; a repository that wraps it may
 // keep what it was given, and then the garbage collector releases it.
@@ -47,6 +72,27 @@ func (d *DAGStore) release(idx carindex.Index) {
 	if r, ok := idx.(index.Releaser); ok && d.folder != nil {
 		r.Release()
 	}
+}
+
+// adopt adds the shard to the top-level index from the full index that is there, if
+// that is whole. It is compared with the data when the shard is first opened.
+func (sh *Shard) adopt(ctx context.Context) error {
+	d := sh.store
+	return d.topLevel.do(ctx, sh.key, func() error {
+		if !d.gate.serves(sh) {
+			return ErrShardUnknown
+		}
+		idx, err := d.iterableIndex(sh.key)
+		if err != nil {
+			return err
+		}
+		defer d.release(idx)
+		if err := verifyIndex(ctx, idx); err != nil {
+			return err
+		}
+		sh.trust.whole.Store(true)
+		return d.topLevel.feed(ctx, sh.key, idx)
+	})
 }
 
 // isLost reports whether an error of the index repository says that the index is
@@ -87,20 +133,68 @@ func (s storedIndex) multihashes() index.MultihashIterator {
 	return readable{s.index}
 }
 
-// readable are the multihashes of an index as far as it can be read: that it is
-// damaged must not be in the way of its removal.
-type readable struct{ carindex.IterableIndex }
+// fullMultihashes are the multihashes of a full index, to be added to a top-level
+// index.
+type fullMultihashes struct {
+	index  carindex.IterableIndex
+	failed atomic.Bool // the last time that they were gone through, the index was at fault
+}
 
-func (r readable) ForEach(f func(mh.Multihash) error) error {
-	var ended error // by f
-	err := guard.Call(func() error {
-		return r.IterableIndex.ForEach(func(h mh.Multihash, _ uint64) error {
-			ended = f(h)
-			return ended
+// fullRecords are those of an index that can also yield them without allocating.
+type fullRecords struct {
+	*fullMultihashes
+	records index.RecordIterator
+}
+
+// iterator returns an index.MultihashIterator that is an index.RecordIterator exactly
+// if the full index is.
+func (m *fullMultihashes) iterator() index.MultihashIterator {
+	if r, ok := m.index.(index.RecordIterator); ok {
+		return fullRecords{m, r}
+	}
+	return m
+}
+
+func (m *fullMultihashes) ForEach(visit func(mh.Multihash) error) error {
+	return m.watch(func(ended *error) error {
+		return m.index.ForEach(func(h mh.Multihash, _ uint64) error {
+			*ended = visit(h)
+			return *ended
 		})
 	})
-	if err != nil && ended == nil {
-		log.Warnw("old full index of a shard cannot be read to its end", "error", err)
+}
+
+func (m fullRecords) ForEachRecord(visit func(code uint64, digest []byte, offset uint64) error) error {
+	return m.watch(func(ended *error) error {
+		return m.records.ForEachRecord(func(code uint64, digest []byte, offset uint64) error {
+			*ended = visit(code, digest, offset)
+			return *ended
+		})
+	})
+}
+
+// watch goes through the index, and notes whether it was at fault: also if it panics.
+func (m *fullMultihashes) watch(each func(ended *error) error) error {
+	var ended error // by the visitor
+	m.failed.Store(true)
+	err := each(&ended)
+	m.failed.Store(err != nil && ended == nil)
+	if ended != nil {
+		return ended
 	}
-	return ended
+	return err
+}
+
+// readable are the multihashes of an index as far as it can be read: that it is
+// damaged must not be in the way of its removal.
+type readable struct{ index carindex.IterableIndex }
+
+func (r readable) ForEach(f func(mh.Multihash) error) error {
+	mhs := &fullMultihashes{index: r.index}
+	err := guard.Call(func() error { return mhs.ForEach(f) })
+	if mhs.failed.Load() {
+		log.Warnw("old full index of a shard cannot be read to its end", "error", err)
+		return nil
+	}
+	return err
 }

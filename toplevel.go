@@ -2,11 +2,11 @@ package dagstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
 	carindex "github.com/ipld/go-car/v2/index"
-	mh "github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/index"
 	"github.com/filecoin-project/dagstore/internal/guard"
@@ -14,20 +14,32 @@ import (
 )
 
 // A topLevel is the top-level index as the store's jobs see it: what is done to
-// the entries of one shard is done one after the other.
+// the entries of one shard is done one after the other. When the store's own index
+// turns out to be damaged, whoever meets that has it made anew, and goes on: changes
+// succeed, and full indices answer until then.
 type topLevel struct {
 	inverted index.Inverted
 	own      *index.FSInverted // inverted, if the store has made it
+	dir      string            // of own; "" in memory
+	gate     *gate
+	shards   *membership
 
-	mu       sync.Mutex // guards what follows; jobs of different shards do not wait for each other
-	busy     map[shard.Key]chan struct{}
-	lacking  map[shard.Key]*Shard // available shards that are still to be added
-	renewing bool                 // own is damaged, and about to be made anew
+	mu   sync.Mutex // guards busy; jobs of different shards do not wait for each other
+	busy map[shard.Key]chan struct{}
 }
 
-// openTopLevel opens the index that the configuration asks for.
-func openTopLevel(cfg Config) (*topLevel, error) {
-	t := &topLevel{inverted: cfg.TopLevelIndex, busy: map[shard.Key]chan struct{}{}, lacking: map[shard.Key]*Shard{}}
+// errTopLevel is the error when the top-level index does not take a change.
+var errTopLevel = errors.New("top-level index")
+
+// openTopLevel opens the index that the configuration of a store asks for.
+func openTopLevel(d *DAGStore) (*topLevel, error) {
+	cfg := d.config
+	t := &topLevel{
+		inverted: cfg.TopLevelIndex,
+		gate:     d.gate,
+		shards:   newMembership(&lackingIndices{d, make(slots, keptIndices)}),
+		busy:     map[shard.Key]chan struct{}{},
+	}
 	switch {
 	case cfg.TopLevelIndex != nil:
 		return t, nil
@@ -39,6 +51,7 @@ func openTopLevel(cfg Config) (*topLevel, error) {
 		if err != nil {
 			return nil, err
 		}
+		t.dir = cfg.TopLevelDir
 	}
 	t.inverted = t.own
 	return t, nil
@@ -46,6 +59,7 @@ func openTopLevel(cfg Config) (*topLevel, error) {
 
 // close closes the index, if the store has made it.
 func (t *topLevel) close() {
+	t.shards.close()
 	if t.own == nil {
 		return
 	}
@@ -82,45 +96,89 @@ func (t *topLevel) do(ctx context.Context, key shard.Key, f func() error) error 
 	return guard.Call(f)
 }
 
-// add adds the entries of a shard.
-func (t *topLevel) add(ctx context.Context, key shard.Key, idx carindex.IterableIndex) error {
-	return t.do(ctx, key, func() error { return t.feed(ctx, key, indexMultihashes{idx}) })
-}
-
-// replace adds the entries of a shard in the place of those it had, which are
-// old as far as that is known.
-func (t *topLevel) replace(ctx context.Context, key shard.Key, old, mhs index.MultihashIterator) error {
+// replace adds the entries of a shard that was indexed anew, in the place of those it
+// had, which are old as far as that is known.
+func (t *topLevel) replace(ctx context.Context, key shard.Key, old index.MultihashIterator, idx carindex.IterableIndex) error {
 	return t.do(ctx, key, func() error {
-		if r, ok := t.inverted.(index.ShardRemover); ok {
-			if err := r.RemoveShard(ctx, key, old); err != nil {
-				return fmt.Errorf("top-level index: %w", err)
+		t.shards.reindexed(key)
+		if s := t.shards.now.Load(); !s.damaged {
+			if err := t.takeOut(ctx, s, key, old); err != nil {
+				return fmt.Errorf("%w: %w", errTopLevel, err)
 			}
 		}
-		return t.feed(ctx, key, mhs)
+		return t.feed(ctx, key, idx)
 	})
 }
 
-func (t *topLevel) feed(ctx context.Context, key shard.Key, mhs index.MultihashIterator) error {
-	if err := t.inverted.AddMultihashesForShard(ctx, mhs, key); err != nil {
-		return fmt.Errorf("top-level index: %w", err)
-	}
-	t.filled(key)
-	return nil
+// remove removes the entries of a shard, if the index can. Answers that still name
+// the shard are filtered.
+func (t *topLevel) remove(ctx context.Context, key shard.Key, mhs index.MultihashIterator) error {
+	return t.do(ctx, key, func() error {
+		return t.alter(key, false, func(s *standing) error { return t.takeOut(ctx, s, key, mhs) })
+	})
 }
 
-// remove removes the entries of a shard, if the index can. Answers that still
-// name the shard are filtered.
-func (t *topLevel) remove(ctx context.Context, key shard.Key, mhs index.MultihashIterator) error {
-	t.filled(key)
+func (t *topLevel) takeOut(ctx context.Context, s *standing, key shard.Key, mhs index.MultihashIterator) error {
 	r, ok := t.inverted.(index.ShardRemover)
 	if !ok {
 		return nil
 	}
-	return t.do(ctx, key, func() error { return r.RemoveShard(ctx, key, mhs) })
+	return t.unlessDamaged(s, r.RemoveShard(ctx, key, mhs))
 }
 
-// held returns the shards that the index holds, and false if it cannot tell.
-func (t *topLevel) held(ctx context.Context) (held map[shard.Key]bool, known bool, err error) {
+// feed adds the entries of a shard. The error is errTopLevel unless the full index is
+// at fault. The caller is in do.
+func (t *topLevel) feed(ctx context.Context, key shard.Key, idx carindex.IterableIndex) error {
+	return t.alter(key, true, func(s *standing) error {
+		mhs := &fullMultihashes{index: idx}
+		err := t.inverted.AddMultihashesForShard(ctx, mhs.iterator(), key)
+		if mhs.failed.Load() {
+			return err // also damage is not of this index
+		}
+		if err = t.unlessDamaged(s, err); err != nil {
+			err = fmt.Errorf("%w: %w", errTopLevel, err)
+		}
+		return err
+	})
+}
+
+// alter has the index changed by change, so that it holds a shard or no longer: again,
+// if it was made anew meanwhile, and not at all while it is damaged. Making it anew
+// adds the shards that it is to hold, and leaves out the others.
+func (t *topLevel) alter(key shard.Key, isMember bool, change func(*standing) error) error {
+	for {
+		s := t.shards.now.Load()
+		if !s.damaged {
+			if err := change(s); err != nil {
+				return err
+			}
+		}
+		if t.shards.settle(s, key, isMember) {
+			return nil
+		}
+	}
+}
+
+// unlessDamaged returns the error of a call of the index by who went by s, but nil if
+// it says that the store's own index is damaged. Then that index is made anew, and an
+// era has begun.
+func (t *topLevel) unlessDamaged(s *standing, err error) error {
+	if t.own == nil || !errors.Is(err, index.ErrDamaged) {
+		return err
+	}
+	isFirst, known := t.shards.spoil(s)
+	if !known {
+		return err
+	}
+	if isFirst {
+		log.Errorw("top-level index is damaged: it is made anew, and full indices answer until then", "folder", t.dir, "error", err)
+		t.gate.post(message{mend: true})
+	}
+	return nil
+}
+
+// holds returns the shards that the index holds, and false if it cannot tell.
+func (t *topLevel) holds(ctx context.Context) (held map[shard.Key]bool, known bool, err error) {
 	defer guard.Recover(&err)
 	lister, ok := t.inverted.(index.ShardLister)
 	if !ok {
@@ -128,18 +186,11 @@ func (t *topLevel) held(ctx context.Context) (held map[shard.Key]bool, known boo
 	}
 	keys, err := lister.Shards(ctx)
 	if err != nil {
-		return nil, false, fmt.Errorf("top-level index: %w", err)
+		return nil, false, fmt.Errorf("%w: %w", errTopLevel, err)
 	}
 	held = make(map[shard.Key]bool, len(keys))
 	for _, k := range keys {
 		held[k] = true
 	}
 	return held, true, nil
-}
-
-// indexMultihashes are the multihashes of a full index.
-type indexMultihashes struct{ carindex.IterableIndex }
-
-func (i indexMultihashes) ForEach(f func(mh.Multihash) error) error {
-	return i.IterableIndex.ForEach(func(h mh.Multihash, _ uint64) error { return f(h) })
 }

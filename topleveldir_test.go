@@ -73,7 +73,7 @@ func TestDamagedTopLevelIndexIsMadeAnewAndHidesNoBlock(t *testing.T) {
 				require.NoError(t, r.Start(t.Context()))
 				require.Equal(t, "[a]", r.shardsWith(blocksOf(0)[1]), "at once")
 				synctest.Wait()
-				require.Empty(t, r.topLevel.lacks())
+				require.Empty(t, r.topLevel.shards.lacks())
 				require.Equal(t, "[b]", r.shardsWith(blocksOf(1)[1]))
 				require.Equal(t, 1, r.sources["a"].fetched())
 			})
@@ -106,7 +106,7 @@ func TestTopLevelIndexThatRotsIsMadeAnewBesideServing(t *testing.T) {
 		}
 		require.Equal(t, "[b]", r.shardsWith(blocksOf(1)[0]))
 		synctest.Wait()
-		require.Empty(t, r.topLevel.lacks())
+		require.Empty(t, r.topLevel.shards.lacks())
 		require.NoError(t, r.topLevel.own.Verify(t.Context()))
 		require.Equal(t, "[a]", r.shardsWith(blocks[77]))
 	})
@@ -130,7 +130,7 @@ func TestShardsThatTheTopLevelIndexLacksAreFoundAtOnce(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, key("a"), all[0][0])
 		synctest.Wait()
-		require.Empty(t, r.topLevel.lacks())
+		require.Empty(t, r.topLevel.shards.lacks())
 		require.Equal(t, "[a]", r.shardsWith(blocksOf(0)[1]))
 	})
 }

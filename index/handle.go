@@ -58,6 +58,7 @@ var (
 	_ Releaser               = (*handle)(nil)
 	_ carindex.IterableIndex = iterableHandle{}
 	_ RecordIterator         = iterableHandle{}
+	_ RangeIterator          = iterableHandle{}
 )
 
 // A use is a count of an open file that is given back once.
@@ -127,4 +128,9 @@ func (h iterableHandle) ForEach(visit func(multihash.Multihash, uint64) error) e
 func (h iterableHandle) ForEachRecord(visit func(code uint64, digest []byte, offset uint64) error) error {
 	defer runtime.KeepAlive(h.handle)
 	return h.EachRecord(visit)
+}
+
+// ForEachInRange implements RangeIterator.
+func (h iterableHandle) ForEachInRange(r MultihashRange, visit func(h multihash.Multihash, offset uint64) bool) error {
+	return fullRanges{h.Index, h}.ForEachInRange(r, visit)
 }

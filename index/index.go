@@ -52,9 +52,9 @@ type FullIndexRepo interface {
 	Size() (uint64, error)
 
 	// GetFullIndex returns the index of a shard, which may also be a Releaser, a
-	// Verifier and a RecordIterator. The error wraps ErrNotFound and
-	// fs.ErrNotExist if there is none, and ErrDamaged if it cannot be read as an
-	// index.
+	// Verifier, a RecordIterator and a RangeIterator. The error wraps
+	// ErrNotFound and fs.ErrNotExist if there is none, and ErrDamaged if it
+	// cannot be read as an index.
 	GetFullIndex(key shard.Key) (carindex.Index, error)
 
 	// AddFullIndex keeps the index of a shard, in the place of another one if

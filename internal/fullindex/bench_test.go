@@ -179,3 +179,37 @@ func median(values []float64) float64 {
 	values = slices.Sorted(slices.Values(values))
 	return values[len(values)/2]
 }
+
+// BenchmarkEachInRange goes to random places of a mapped file of 10M records, and
+// some records on from there. Bar: 10 ns a record of 1,000, the search included.
+func BenchmarkEachInRange(b *testing.B) {
+	const walks = 1000
+	x := mapFile(b, bigFile(b, 10_000_000))
+	require.NoError(b, x.Verify(b.Context())) // which maps its pages
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{1, 1000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var after [walks]multihash.Multihash
+			for i := range after {
+				hashes, err := x.Multihashes(random.Int64N(x.Len()-int64(n)-1), 1)
+				require.NoError(b, err)
+				after[i] = hashes[0]
+			}
+			var sum uint64
+			b.ReportAllocs()
+			begin := cpuTime(b)
+			for i := 0; b.Loop(); i++ {
+				left := n
+				err := x.EachInRange(after[i%walks], nil, func(h multihash.Multihash, offset uint64) bool {
+					sum += offset + uint64(h[5])
+					left--
+					return left > 0
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(cpuTime(b)-begin)/float64(b.N)/float64(n), "cpu-ns/record")
+		})
+	}
+}

@@ -22,17 +22,25 @@ func MultihashOf(c cid.Cid) (code uint64, digest, hash string, ok bool) {
 		return 0, "", "", false
 	}
 	hash = s[version+codec:]
+	if code, digest, ok = split(hash); !ok {
+		return 0, "", "", false
+	}
+	return code, digest, hash, true
+}
+
+// split returns the parts of a multihash. It is false for what is not a sound one.
+func split[B ~string | ~[]byte](hash B) (code uint64, digest B, ok bool) {
 	code, n := uvarint(hash)
 	length, m := uvarint(hash[n:])
 	if n == 0 || m == 0 || length != uint64(len(hash)-n-m) {
-		return 0, "", "", false
+		return 0, digest, false
 	}
-	return code, hash[n+m:], hash, true
+	return code, hash[n+m:], true
 }
 
 // uvarint reads a varint as go-varint does: of at most 63 bits, and no longer than
 // it must be. A length of 0 means that there is none.
-func uvarint(s string) (value uint64, length int) {
+func uvarint[B ~string | ~[]byte](s B) (value uint64, length int) {
 	for i := 0; i < len(s) && i < varint.MaxLenUvarint63; i++ {
 		b := s[i]
 		value |= uint64(b&0x7f) << (7 * i)

@@ -46,24 +46,32 @@ func (x *Index) passBucket(b *bucket, visit func(chunk) error) error {
 		if x.closed() {
 			return fs.ErrClosed
 		}
-		at, length := b.at+i*int64(b.width), min(step, b.count-i)*int64(b.width)
-		var records []byte
-		if resident := x.resident(); resident != nil {
-			records = resident[at : at+length]
-		} else {
-			if buf == nil {
-				buf = make([]byte, length) // no later chunk is longer
-			}
-			records = buf[:length]
-			if err := x.read(records, at); err != nil {
-				return err
-			}
+		l, err := x.list(b, i, min(step, b.count-i), &buf)
+		if err != nil {
+			return err
 		}
-		if err := visit(chunk{list: newList(records, b.width), code: b.code, first: i}); err != nil {
+		if err := visit(chunk{list: l, code: b.code, first: i}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// list returns n records of b from the i-th on, where they are or read into buf,
+// which is made if it is too short.
+func (x *Index) list(b *bucket, i, n int64, buf *[]byte) (list, error) {
+	at, length := b.at+i*int64(b.width), n*int64(b.width)
+	if resident := x.resident(); resident != nil {
+		return newList(resident[at:at+length], b.width), nil
+	}
+	if int64(len(*buf)) < length {
+		*buf = make([]byte, length)
+	}
+	records := (*buf)[:length]
+	if err := x.read(records, at); err != nil {
+		return list{}, err
+	}
+	return newList(records, b.width), nil
 }
 
 // passes counts those in progress, during which the system reads ahead from the

@@ -2,6 +2,7 @@ package fullindex
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
@@ -93,7 +94,11 @@ func (l *list) searchFrom(at int, key uint64, digest string) int {
 	if at == l.count || l.key(at) > key || string(l.digest(at)) >= digest {
 		return at
 	}
-	return l.search(at+1, l.count, digest) // others have the key, too
+	end := l.count // of the records that have the key, too
+	if key < math.MaxUint64 {
+		end = l.up(at+1, key+1)
+	}
+	return l.search(at+1, end, digest)
 }
 
 // up returns the first record whose key is not less than key. All before the i-th

@@ -92,6 +92,7 @@ func uses(x *fullindex.Index, c cid.Cid) map[string]error {
 	_, errs["GetAll"] = offsets(x, c)
 	_, errs["EachRecord"] = recordsOf(x)
 	errs["Each"] = x.Each(func(multihash.Multihash, uint64) error { return nil })
+	_, errs["EachInRange"] = inRange(x, span{after: c.Hash()})
 	_, errs["Record"] = x.Record(5)
 	_, errs["Multihashes"] = x.Multihashes(5, 20)
 	_, errs["Marshal"] = x.Marshal(io.Discard)
