@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -108,75 +107,55 @@ func touchAnywhere(times int) func() error {
 
 // BenchmarkTopLevelBesideMerging looks multihashes up on all cores among 10M records,
 // half of them in no shard, while shards of 1M are merged, and just before. Bar: 80 %
-// of the speed while merging. Another figure is that of one caller.
+// of the speed while merging.
 func BenchmarkTopLevelBesideMerging(b *testing.B) {
 	x := makeToplevel(b, 10*aMillion, 100)
-	var all, one []float64
-	round := func() {
-		all = append(all, x.speedBesideMerging(b, runtime.GOMAXPROCS(0)))
-		one = append(one, x.speedBesideMerging(b, 1))
-	}
+	var kept []float64
 	for b.Loop() {
-		round()
+		kept = append(kept, x.speedKept(b))
 	}
-	for len(all) < leastRounds {
-		round()
+	for len(kept) < leastRounds {
+		kept = append(kept, x.speedKept(b))
 	}
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(100*median(all), "%-of-speed")
-	b.ReportMetric(100*median(one), "%-of-speed-of-one")
+	b.ReportMetric(100*median(kept), "%-of-speed")
 }
 
-// speedBesideMerging returns the speed of look-ups while there is something to merge
-// over that before there is, in one layer less.
-func (x *toplevelIndex) speedBesideMerging(b *testing.B, callers int) float64 {
+// speedKept returns the speed of look-ups while there is something to merge over that
+// before there is, in one layer less.
+func (x *toplevelIndex) speedKept(b *testing.B) float64 {
 	b.Helper()
 	const enough = 300 * time.Millisecond
 	for {
 		var before float64
 		for range 2 { // the first touches what is new
-			before = x.speed(b, callers, func() { <-time.After(enough) })
+			before = x.speed(b, func() { <-time.After(enough) })
 		}
 		x.add(b, x.fresh(aMillion))
 		begin := time.Now()
-		beside := x.speed(b, callers, func() { x.settle(b) })
+		beside := x.speed(b, func() { x.settle(b) })
 		if time.Since(begin) > enough { // most additions merge nothing
 			return beside / before
 		}
 	}
 }
 
-// speed returns how many look-ups are done in a second while wait waits. It is that
-// of the best tenth of all slices of time: in the others the machine did something
-// else. There is merging in each slice, if there is any.
-func (x *toplevelIndex) speed(b *testing.B, callers int, wait func()) float64 {
+// speed returns how many look-ups are done in a second of CPU time while wait waits.
+// The callers use all cores, so that what merging takes is taken from them; what other
+// processes take is not counted.
+func (x *toplevelIndex) speed(b *testing.B, wait func()) float64 {
 	b.Helper()
-	const slice = 20 * time.Millisecond
 	over := make(chan struct{})
 	var count atomic.Int64
 	var wg sync.WaitGroup
-	for c := range callers {
+	begin := cpu(b)
+	for c := range runtime.GOMAXPROCS(0) {
 		wg.Go(func() { x.lookUpUntil(b, over, &count, rand.New(rand.NewPCG(x.next, uint64(c)))) })
 	}
-	wg.Go(func() {
-		wait()
-		close(over)
-	})
-	speeds := []float64{0}
-	tick := time.NewTicker(slice)
-	defer tick.Stop()
-	for last, from := time.Now(), int64(0); ; {
-		select {
-		case <-over:
-			wg.Wait()
-			slices.Sort(speeds)
-			return speeds[len(speeds)*9/10]
-		case <-tick.C:
-			now, to := time.Now(), count.Load()
-			speeds = append(speeds, float64(to-from)/now.Sub(last).Seconds())
-			last, from = now, to
-		}
-	}
+	wait()
+	close(over)
+	wg.Wait()
+	return float64(count.Load()) / (cpu(b) - begin).Seconds()
 }
 
 // lookUpUntil looks up and counts. Half of the multihashes are in no shard.

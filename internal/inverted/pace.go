@@ -4,7 +4,7 @@ import "time"
 
 const (
 	worked = time.Millisecond // what merging works before it looks whether to rest
-	rests  = 3                // how many times as long it rests then: it has a quarter of a core
+	rests  = 4                // how many times as long it rests then: it has a fifth of a core
 
 	// crowded is how many layers make merging more urgent than the calls beside it,
 	// and small merges more urgent than a large one.
