@@ -239,10 +239,10 @@ func TestShardDestroyedWhileTheTopLevelIndexIsMadeAnewIsNotInIt(t *testing.T) {
 // blockReset has the making of a new top-level index fail, until unblock is called.
 func (r *rig) blockReset() (unblock func()) {
 	r.t.Helper()
-	path := filepath.Join(r.config.TopLevelDir, "generation-2")
-	require.NoError(r.t, os.WriteFile(path, nil, 0o600))
-	require.Error(r.t, r.topLevel.own.Reset(r.t.Context()))
-	return func() { require.NoError(r.t, os.Remove(path)) }
+	path := filepath.Join(r.config.TopLevelDir, "GENERATION")
+	require.NoError(r.t, os.Remove(path))
+	require.NoError(r.t, os.MkdirAll(filepath.Join(path, "in the way"), 0o700))
+	return func() { require.NoError(r.t, os.RemoveAll(path)) }
 }
 
 func TestTopLevelIndexThatCannotBeMadeAnewIsTriedAgain(t *testing.T) {

@@ -43,6 +43,7 @@ type FSInverted struct {
 	readOnly bool
 
 	engine atomic.Pointer[inverted.Index]
+	lost   atomic.Bool // the engine was closed by a Reset that failed
 
 	mu         sync.Mutex // makes what changes engine follow each other, and guards what follows
 	generation int
@@ -121,9 +122,16 @@ func (x *FSInverted) use(engine *inverted.Index, err error) error {
 	return nil
 }
 
-// begin makes an empty index of a new generation the current one.
-func (x *FSInverted) begin(ctx context.Context, generation int) error {
-	engine, err := inverted.Open(ctx, generationFolder(x.dir, generation), inverted.Options{})
+// begin makes an empty index of a new generation the current one. If it fails,
+// nothing is left of it.
+func (x *FSInverted) begin(ctx context.Context, generation int) (err error) {
+	folder := generationFolder(x.dir, generation)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(folder))
+		}
+	}()
+	engine, err := inverted.Open(ctx, folder, inverted.Options{})
 	if err != nil {
 		return asDamaged(err)
 	}
@@ -146,7 +154,8 @@ func asDamaged(err error) error {
 
 // Reset makes the index empty: in a new generation, which takes the place of the
 // present one. It is the way on after ErrDamaged. Calls in progress end with an
-// error, or begin anew.
+// error, or begin anew. If Reset fails, what was there is gone all the same, and calls
+// return ErrDamaged until it succeeds.
 func (x *FSInverted) Reset(ctx context.Context) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -157,9 +166,12 @@ func (x *FSInverted) Reset(ctx context.Context) error {
 	case x.dir == "":
 		x.engine.Store(inverted.InMemory(inverted.Options{}))
 	default:
-		if err := x.begin(ctx, max(x.generation, newestGeneration(x.dir))+1); err != nil {
-			return err
+		before := x.generation
+		if err := x.begin(ctx, max(before, newestGeneration(x.dir))+1); err != nil {
+			x.lost.Store(true)
+			return errors.Join(err, old.Close(), os.RemoveAll(generationFolder(x.dir, before))) // lest it is opened again
 		}
+		x.lost.Store(false)
 	}
 	if err := old.Close(); err != nil {
 		logger.Warnw("old top-level index not closed cleanly", "err", err)
@@ -192,7 +204,13 @@ func (x *FSInverted) with(use func(*inverted.Index) error) error {
 	for {
 		engine := x.engine.Load()
 		err := use(engine)
-		if err == nil || !x.replaced(engine, err) {
+		switch {
+		case err == nil:
+			return nil
+		case x.replaced(engine, err):
+		case errors.Is(err, fs.ErrClosed) && x.lost.Load():
+			return fmt.Errorf("%w: it was made empty, and could not be made anew", ErrDamaged)
+		default:
 			return asDamaged(err)
 		}
 	}

@@ -91,6 +91,49 @@ func TestFolderHasOneWriterAndReadersThatFollow(t *testing.T) {
 	require.Equal(t, "[c]", shardsOf(t, again, "1"))
 }
 
+// A disk that is full has room again when what is damaged is gone. Until then, and
+// after a crash, nobody may believe it.
+func TestDamagedIndexThatCannotBeMadeAnewIsNotBelievedAgain(t *testing.T) {
+	dir := t.TempDir()
+	x := openInverted(t, dir, FSInvertedOptions{})
+	addNames(t, x, "a", "1")
+	block := filepath.Join(dir, generationFile)
+	require.NoError(t, os.Remove(block))
+	require.NoError(t, os.MkdirAll(filepath.Join(block, "in the way"), 0o700))
+	for range 3 {
+		require.Error(t, x.Reset(t.Context()))
+		_, err := x.GetShardsForMultihash(t.Context(), mhOf(t, "1"))
+		require.ErrorIs(t, err, ErrDamaged)
+		err = x.AddMultihashesForShard(t.Context(), multihashes{mhOf(t, "1")}, shard.KeyFromString("b"))
+		require.ErrorIs(t, err, ErrDamaged)
+		require.Empty(t, generations(dir), "nothing is left of it, and of the attempts")
+	}
+
+	require.NoError(t, os.RemoveAll(block))
+	require.NoError(t, os.WriteFile(block, []byte("1\n"), 0o600))
+	require.NoError(t, x.Close())
+	_, err := OpenFSInverted(t.Context(), dir, FSInvertedOptions{})
+	require.ErrorIs(t, err, ErrDamaged)
+	x = openInverted(t, dir, FSInvertedOptions{Anew: true})
+	require.Equal(t, "[]", shardsOf(t, x, "1"))
+}
+
+func TestIndexThatCouldNotBeMadeAnewIsMadeAnewByTheNextReset(t *testing.T) {
+	dir := t.TempDir()
+	x := openInverted(t, dir, FSInvertedOptions{})
+	block := filepath.Join(dir, generationFile)
+	require.NoError(t, os.Remove(block))
+	require.NoError(t, os.MkdirAll(filepath.Join(block, "in the way"), 0o700))
+	require.Error(t, x.Reset(t.Context()))
+	require.NoError(t, os.RemoveAll(block))
+	require.NoError(t, x.Reset(t.Context()))
+	addNames(t, x, "a", "1")
+	require.Equal(t, "[a]", shardsOf(t, x, "1"))
+	require.NoError(t, x.Close())
+	_, err := x.GetShardsForMultihash(t.Context(), mhOf(t, "1"))
+	require.ErrorIs(t, err, os.ErrClosed)
+}
+
 // damage changes a byte in the middle of each file of an index.
 func damage(t *testing.T, dir string) {
 	t.Helper()
