@@ -15,7 +15,7 @@ func TestMergingLeavesMostOfACoreToCalls(t *testing.T) {
 		layers int
 		rests  time.Duration
 	}{
-		{"calls", true, 10, 6 * time.Millisecond},
+		{"calls", true, 10, 8 * time.Millisecond},
 		{"nobody", false, 10, 0},
 		{"too many layers", true, crowded, 0},
 	} {

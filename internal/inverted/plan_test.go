@@ -57,7 +57,7 @@ func TestMergingKeepsLayersFewAndWritesARecordALogarithmOfTimes(t *testing.T) {
 				smallest = min(smallest, n)
 				s.add(n)
 				s.settle(t)
-				require.LessOrEqual(t, len(s.tables), bits.Len64(uint64(total/smallest))+2)
+				require.LessOrEqual(t, len(s.tables), bits.Len64(uint64(total/smallest))/2+2) // each has 4 times what the smaller have
 			}
 			require.LessOrEqual(t, s.written, total*int64(bits.Len64(uint64(total/smallest))))
 			t.Logf("%d layers, a record was written %.1f times", len(s.tables), float64(s.written)/float64(total))
@@ -81,9 +81,9 @@ func TestLayersOfMostlyDeadRecordsAreRewritten(t *testing.T) {
 }
 
 func TestSmallAdditionsBecomeAFileWhenThereAreMany(t *testing.T) {
-	memory := []*table{{records: 600}, {records: 300}}
+	memory := []*table{{records: 750}, {records: 200}}
 	require.Equal(t, rest, plan(memory, true, 1000).kind)
-	memory = append(memory, &table{records: 100})
+	memory = append(memory, &table{records: 50})
 	require.Equal(t, task{gatherMemory, memory}, plan(memory, true, 1000))
 	require.Equal(t, rest, plan(memory, false, 1000).kind, "there is no file to become")
 	for range 2 * maxMerged {
