@@ -38,7 +38,7 @@ func newDamagedRig(t *testing.T) *rig {
 	require.NoError(t, r.Close())
 	layers, err := filepath.Glob(filepath.Join(r.config.TopLevelDir, "*", "layer-*"))
 	require.NoError(t, err)
-	require.Len(t, layers, 2)
+	require.NotEmpty(t, layers) // merged by now or not
 	for _, path := range layers {
 		b := readFile(t, path)
 		for at := 100; at < 9000*20; at += 4096 {
@@ -48,7 +48,7 @@ func newDamagedRig(t *testing.T) *rig {
 	}
 	r.renew()
 	require.NoError(t, r.Start(t.Context()))
-	require.NoError(t, r.register("c")) // its layer is the third of this size
+	require.NoError(t, r.register("c")) // its layer is to be merged with the others
 	time.Sleep(time.Second)             // merging rests now and then
 	require.ErrorIs(t, r.topLevel.own.RemoveShard(t.Context(), key("nobody"), nil), index.ErrDamaged)
 	return r
