@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"sync"
 	"sync/atomic"
 
-	ds "github.com/ipfs/go-datastore"
 	"github.com/multiformats/go-multihash"
 
+	"github.com/filecoin-project/dagstore/internal/files"
 	"github.com/filecoin-project/dagstore/internal/folderlock"
 	"github.com/filecoin-project/dagstore/internal/inverted"
 	"github.com/filecoin-project/dagstore/shard"
@@ -21,11 +20,12 @@ import (
 // FSInvertedOptions are options of OpenFSInverted.
 type FSInvertedOptions struct {
 	// ReadOnly opens the index beside the process that writes it, and follows
-	// what that does: an answer is at most some milliseconds old.
+	// what that does: an answer is at most some milliseconds old. It is
+	// ErrIncomplete while the index is being filled again.
 	ReadOnly bool
 
 	// Anew begins with an empty index if the one that is there is damaged. A
-	// store then adds its shards again.
+	// store then adds its shards again, and says when it is complete.
 	Anew bool
 }
 
@@ -36,18 +36,21 @@ type FSInvertedOptions struct {
 //
 // An addition or a removal is durable, and in all answers, when it returns.
 // Answers name shards in the order in which they were added. A look-up waits for
-// no change. Damage is noticed, gives ErrDamaged, and never a wrong answer; the
-// index can always be made again from full indices, see RebuildFSInverted.
+// no change. Damage is noticed, gives ErrDamaged, and never a wrong answer. Once it
+// is noticed nothing can be changed, and the index cannot be opened again: Reset it,
+// open it Anew, or make it again from full indices, see RebuildFSInverted.
 type FSInverted struct {
-	dir      string // "" in memory
+	folder   generations // dir is "" in memory
 	readOnly bool
 
 	engine atomic.Pointer[inverted.Index]
-	lost   atomic.Bool // the engine was closed by a Reset that failed
+	spoilt atomic.Pointer[inverted.Index] // the engine that has met damage; changes are refused
+	seen   atomic.Pointer[sighting]       // of a reader
 
-	mu         sync.Mutex // makes what changes engine follow each other, and guards what follows
-	generation int
-	unlock     func() error // of the folder; nil if it is not locked
+	mu      sync.Mutex // makes what changes engine follow each other, and guards what follows
+	closed  bool
+	current generation
+	unlock  func() error // of the folder; nil if it is not locked
 }
 
 var (
@@ -70,77 +73,75 @@ func NewMemoryInverted() *FSInverted {
 // The error wraps ErrDamaged if its files are not what was written; that another
 // process writes it is one, too. ctx is not kept.
 func OpenFSInverted(ctx context.Context, dir string, o FSInvertedOptions) (*FSInverted, error) {
-	x := &FSInverted{dir: dir, readOnly: o.ReadOnly}
-	err := x.open(ctx)
-	if o.Anew && !o.ReadOnly && errors.Is(err, ErrDamaged) {
+	return openFSInverted(ctx, files.OS, dir, o)
+}
+
+func openFSInverted(ctx context.Context, fsys files.FS, dir string, o FSInvertedOptions) (*FSInverted, error) {
+	x := &FSInverted{folder: generations{fsys, dir}, readOnly: o.ReadOnly}
+	open := x.openToWrite
+	if o.ReadOnly {
+		open = x.openToRead
+	}
+	err := open(ctx)
+	if o.Anew && x.unlock != nil && errors.Is(err, ErrDamaged) {
 		logger.Errorw("top-level index is damaged: it is made anew", "folder", dir, "err", err)
-		err = x.begin(ctx, x.generation+1)
+		err = x.begin(ctx, false)
 	}
 	if err != nil {
-		return nil, errors.Join(err, x.letGo())
+		return nil, fmt.Errorf("top-level index in %s: %w", dir, errors.Join(err, x.letGo()))
+	}
+	if !o.ReadOnly {
+		x.folder.sweep(x.current.number)
 	}
 	return x, nil
 }
 
-func (x *FSInverted) open(ctx context.Context) (err error) {
-	if !x.readOnly {
-		if err := os.MkdirAll(x.dir, 0o755); err != nil {
-			return fmt.Errorf("top-level index: %w", err)
-		}
-		if x.unlock, err = folderlock.Lock(x.dir); err != nil {
-			return fmt.Errorf("top-level index in %s: %w", x.dir, err)
-		}
-	}
-	if x.generation, err = currentGeneration(x.dir); err != nil {
-		x.generation = newestGeneration(x.dir)
-		return fmt.Errorf("top-level index: %w", err)
-	}
-	switch {
-	case x.readOnly && x.generation == 0:
-		return fmt.Errorf("top-level index in %s: %w", x.dir, fs.ErrNotExist)
-	case x.readOnly:
-		return x.use(inverted.OpenReader(ctx, generationFolder(x.dir, x.generation), inverted.Options{}))
-	case x.generation == 0:
-		return x.begin(ctx, newestGeneration(x.dir)+1)
-	}
-	if _, err := os.Stat(generationFolder(x.dir, x.generation)); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("top-level index: %w: %s is missing", ErrDamaged, generationFolder(x.dir, x.generation))
-	}
-	if err := x.use(inverted.Open(ctx, generationFolder(x.dir, x.generation), inverted.Options{})); err != nil {
+func (x *FSInverted) openToWrite(ctx context.Context) (err error) {
+	if err := x.folder.fsys.MkdirAll(x.folder.dir, 0o755); err != nil {
 		return err
 	}
-	sweepGenerations(x.dir, x.generation)
-	return nil
-}
-
-// use makes an engine that was opened the one in use.
-func (x *FSInverted) use(engine *inverted.Index, err error) error {
+	if x.unlock, err = folderlock.Lock(x.folder.dir); err != nil {
+		return err
+	}
+	x.current, err = x.folder.current()
+	if err == nil && x.current.number == 0 || errors.Is(err, errNoGeneration) && x.folder.unused(ctx) {
+		return x.begin(ctx, true)
+	}
 	if err != nil {
-		return asDamaged(err)
+		return err
+	}
+	folder := x.folder.folder(x.current.number)
+	if entries, err := x.folder.fsys.ReadDir(folder); len(entries) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+		return fmt.Errorf("%w: there is nothing in %s", ErrDamaged, folder)
+	}
+	engine, err := x.folder.open(ctx, x.current.number)
+	if err != nil {
+		return err
 	}
 	x.engine.Store(engine)
 	return nil
 }
 
-// begin makes an empty index of a new generation the current one. If it fails,
-// nothing is left of it.
-func (x *FSInverted) begin(ctx context.Context, generation int) (err error) {
-	folder := generationFolder(x.dir, generation)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(folder))
+// begin makes an empty index the current one, in a new generation. What is not current
+// any more is left to be swept.
+func (x *FSInverted) begin(ctx context.Context, isComplete bool) error {
+	next := generation{max(x.current.number, x.folder.newest()) + 1, !isComplete}
+	engine, err := x.folder.open(ctx, next.number)
+	if err == nil {
+		err = x.folder.switchTo(next)
+	}
+	if err != nil {
+		if engine != nil {
+			err = errors.Join(err, engine.Close())
 		}
-	}()
-	engine, err := inverted.Open(ctx, folder, inverted.Options{})
-	if err != nil {
-		return asDamaged(err)
-	}
-	if err := switchTo(x.dir, generation); err != nil {
-		return errors.Join(err, engine.Close())
+		if now, _ := x.folder.current(); now.number != next.number { // a switch that has failed may be done
+			err = errors.Join(err, x.folder.remove(x.folder.folder(next.number)))
+		}
+		return err
 	}
 	x.engine.Store(engine)
-	x.generation = generation
-	sweepGenerations(x.dir, x.generation)
+	x.spoilt.Store(nil)
+	x.current = next
 	return nil
 }
 
@@ -153,29 +154,66 @@ func asDamaged(err error) error {
 }
 
 // Reset makes the index empty: in a new generation, which takes the place of the
-// present one. It is the way on after ErrDamaged. Calls in progress end with an
-// error, or begin anew. If Reset fails, what was there is gone all the same, and calls
+// present one, and is not complete. It is the way on after ErrDamaged. Calls in
+// progress end with an error, or begin anew. If Reset fails, what was there is gone all the same, and calls
 // return ErrDamaged until it succeeds.
 func (x *FSInverted) Reset(ctx context.Context) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	old := x.engine.Load()
+	old, before := x.engine.Load(), x.current.number
 	switch {
+	case x.closed:
+		return fs.ErrClosed
 	case x.readOnly:
 		return inverted.ErrReadOnly
-	case x.dir == "":
+	case x.folder.dir == "":
 		x.engine.Store(inverted.InMemory(inverted.Options{}))
-	default:
-		before := x.generation
-		if err := x.begin(ctx, max(before, newestGeneration(x.dir))+1); err != nil {
-			x.lost.Store(true)
-			return errors.Join(err, old.Close(), os.RemoveAll(generationFolder(x.dir, before))) // lest it is opened again
-		}
-		x.lost.Store(false)
+		x.spoilt.Store(nil)
+		return old.Close()
 	}
-	if err := old.Close(); err != nil {
-		logger.Warnw("old top-level index not closed cleanly", "err", err)
+	x.spoilt.Store(old)
+	spoiling := x.folder.spoil(before)
+	err := x.begin(ctx, false)
+	if err != nil {
+		err = fmt.Errorf("top-level index in %s: %w", x.folder.dir, errors.Join(err, spoiling))
 	}
+	if closing := old.Close(); closing != nil {
+		logger.Warnw("old top-level index not closed cleanly", "folder", x.folder.dir, "err", closing)
+	}
+	x.folder.sweep(x.current.number) // the damaged one too, which makes room on the disk
+	return err
+}
+
+// SetComplete tells readers in other processes whether the index has all that it is
+// to have. It has at first, and has not after Reset and when it was opened Anew. Until
+// it has, readers get ErrIncomplete, since an answer might lack a shard. A store says
+// it of its own index.
+func (x *FSInverted) SetComplete(isComplete bool) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.closed:
+		return fs.ErrClosed
+	case x.readOnly:
+		return inverted.ErrReadOnly
+	case x.folder.dir == "":
+		return nil
+	}
+	if err := x.setComplete(isComplete); err != nil {
+		return fmt.Errorf("top-level index in %s: %w", x.folder.dir, err)
+	}
+	return nil
+}
+
+func (x *FSInverted) setComplete(isComplete bool) error {
+	next := generation{x.current.number, !isComplete}
+	if next == x.current {
+		return nil
+	}
+	if err := x.folder.switchTo(next); err != nil {
+		return err
+	}
+	x.current = next
 	return nil
 }
 
@@ -184,6 +222,7 @@ func (x *FSInverted) Reset(ctx context.Context) error {
 func (x *FSInverted) Close() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.closed = true
 	return x.letGo()
 }
 
@@ -202,40 +241,55 @@ func (x *FSInverted) letGo() error {
 // with calls use with the engine: again, if another has taken its place meanwhile.
 func (x *FSInverted) with(use func(*inverted.Index) error) error {
 	for {
+		if err := x.follow(); err != nil {
+			return err
+		}
 		engine := x.engine.Load()
 		err := use(engine)
 		switch {
 		case err == nil:
 			return nil
-		case x.replaced(engine, err):
-		case errors.Is(err, fs.ErrClosed) && x.lost.Load():
-			return fmt.Errorf("%w: it was made empty, and could not be made anew", ErrDamaged)
-		default:
+		case errors.Is(err, inverted.ErrDamaged):
+			x.spoil(engine, err)
 			return asDamaged(err)
+		case x.engine.Load() != engine && (errors.Is(err, fs.ErrClosed) || errors.Is(err, fs.ErrNotExist)):
+		case errors.Is(err, fs.ErrClosed) && x.spoilt.Load() == engine:
+			return errSpoilt
+		case x.readOnly:
+			return notThere(err)
+		default:
+			return err
 		}
 	}
 }
 
-// replaced tells whether the engine that gave an error is not the one in use any
-// more. A reader whose folder is gone looks for the one of the next generation.
-func (x *FSInverted) replaced(engine *inverted.Index, err error) bool {
-	if errors.Is(err, fs.ErrClosed) {
-		return x.engine.Load() != engine
-	}
-	if !x.readOnly || !errors.Is(err, fs.ErrNotExist) {
-		return false
+// change is with for what changes the index.
+func (x *FSInverted) change(use func(*inverted.Index) error) error {
+	return x.with(func(engine *inverted.Index) error {
+		if x.spoilt.Load() == engine {
+			return errSpoilt
+		}
+		return use(engine)
+	})
+}
+
+var errSpoilt = fmt.Errorf("%w: the index is to be made anew", ErrDamaged)
+
+// spoil notes that an engine has met damage: nobody is to believe the rest of it
+// later, when the damaged part is merged or dropped.
+func (x *FSInverted) spoil(engine *inverted.Index, damage error) {
+	if x.readOnly || x.spoilt.Load() == engine {
+		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.engine.Load() != engine {
-		return true
+	if x.closed || x.engine.Load() != engine || x.spoilt.Swap(engine) == engine || x.folder.dir == "" {
+		return
 	}
-	before := x.generation
-	if x.open(context.Background()) != nil || x.generation == before {
-		return false
+	logger.Errorw("top-level index is damaged", "folder", x.folder.dir, "err", damage)
+	if err := x.folder.spoil(x.current.number); err != nil {
+		logger.Errorw("damaged top-level index could not be put aside; another start may believe what can be read of it", "folder", x.folder.dir, "err", err)
 	}
-	_ = engine.Close() // of a reader, whose files are gone
-	return true
 }
 
 // AddMultihashesForShard implements Inverted. After an error s is in the answers
@@ -243,7 +297,7 @@ func (x *FSInverted) replaced(engine *inverted.Index, err error) bool {
 // merging is far behind, it waits for that. An iterator that is a RecordIterator,
 // too, is asked for its records, which takes less time.
 func (x *FSInverted) AddMultihashesForShard(ctx context.Context, mhIter MultihashIterator, s shard.Key) error {
-	return x.with(func(e *inverted.Index) error {
+	return x.change(func(e *inverted.Index) error {
 		return e.Add(ctx, s.String(), func(visit func(mh []byte) error) error { return eachMultihash(mhIter, visit) })
 	})
 }
@@ -267,116 +321,4 @@ func eachRecord(records RecordIterator, visit func(mh []byte) error) error {
 		mh = append(mh, digest...)
 		return visit(mh)
 	})
-}
-
-// GetShardsForMultihash implements Inverted.
-func (x *FSInverted) GetShardsForMultihash(ctx context.Context, h multihash.Multihash) (found []shard.Key, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	err = x.with(func(e *inverted.Index) error {
-		keys, err := e.Lookup(h)
-		found = shardKeys(keys)
-		return err
-	})
-	if err == nil && len(found) == 0 {
-		err = noShard(h)
-	}
-	return found, err
-}
-
-// GetShardsForMultihashes implements BatchInverted.
-func (x *FSInverted) GetShardsForMultihashes(ctx context.Context, hs []multihash.Multihash) (found [][]shard.Key, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	mhs := make([][]byte, len(hs))
-	for i, h := range hs {
-		mhs[i] = h
-	}
-	err = x.with(func(e *inverted.Index) error {
-		all, err := e.LookupMany(mhs)
-		found = shardKeysOfMany(all)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return found, nil
-}
-
-// GetFirstShardForMultihash implements FirstInverted.
-func (x *FSInverted) GetFirstShardForMultihash(ctx context.Context, h multihash.Multihash) (first shard.Key, err error) {
-	if err := ctx.Err(); err != nil {
-		return first, err
-	}
-	var found bool
-	err = x.with(func(e *inverted.Index) error {
-		var key string
-		key, found, err = e.First(h)
-		first = shard.KeyFromString(key)
-		return err
-	})
-	if err == nil && !found {
-		err = noShard(h)
-	}
-	return first, err
-}
-
-func noShard(h multihash.Multihash) error {
-	return fmt.Errorf("top-level index: no shard holds multihash %s: %w", h, ds.ErrNotFound)
-}
-
-func shardKeys(keys []string) []shard.Key {
-	if len(keys) == 0 {
-		return nil
-	}
-	found := make([]shard.Key, len(keys))
-	for i, k := range keys {
-		found[i] = shard.KeyFromString(k)
-	}
-	return found
-}
-
-// shardKeysOfMany does for many what shardKeys does for one. All lie in one array.
-func shardKeysOfMany(all [][]string) [][]shard.Key {
-	total := 0
-	for _, keys := range all {
-		total += len(keys)
-	}
-	found, room := make([][]shard.Key, len(all)), make([]shard.Key, 0, total)
-	for i, keys := range all {
-		start := len(room)
-		for _, k := range keys {
-			room = append(room, shard.KeyFromString(k))
-		}
-		if end := len(room); end > start {
-			found[i] = room[start:end:end]
-		}
-	}
-	return found
-}
-
-// RemoveShard implements ShardRemover. It needs no multihashes.
-func (x *FSInverted) RemoveShard(ctx context.Context, s shard.Key, _ MultihashIterator) error {
-	return x.with(func(e *inverted.Index) error { return e.Remove(ctx, s.String()) })
-}
-
-// Shards implements ShardLister.
-func (x *FSInverted) Shards(ctx context.Context) (keys []shard.Key, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	err = x.with(func(e *inverted.Index) error {
-		all, err := e.Shards()
-		keys = shardKeys(all)
-		return err
-	})
-	return keys, err
-}
-
-// Verify reads all files. The error wraps ErrDamaged if they are not what was
-// written.
-func (x *FSInverted) Verify(ctx context.Context) error {
-	return x.with(func(e *inverted.Index) error { return e.Verify(ctx) })
 }

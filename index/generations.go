@@ -1,89 +1,196 @@
 package index
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/filecoin-project/dagstore/internal/files"
+	"github.com/filecoin-project/dagstore/internal/inverted"
 )
 
 // The index itself is in a folder of its generation, so that another can be made
 // beside it, and be put into its place by replacing one small file that names it.
 const (
 	generationFile   = "GENERATION"
+	generationTitle  = "dagstore top-level index "
+	generationFormat = 1
+	generationSize   = 256 // more than the file has
+
 	generationPrefix = "generation-"
+	damagedPrefix    = "damaged-" // of a generation that is not to be opened again
 )
 
-func generationFolder(dir string, generation int) string {
-	return filepath.Join(dir, generationPrefix+strconv.Itoa(generation))
+// generations is the folder that they are in.
+type generations struct {
+	fsys files.FS
+	dir  string
 }
 
-// currentGeneration returns the generation in use, 0 if there is none yet.
-func currentGeneration(dir string) (int, error) {
-	b, err := os.ReadFile(filepath.Join(dir, generationFile))
+// A generation is what GENERATION says. The zero value is that there is none.
+type generation struct {
+	number     int
+	incomplete bool // shards are still to be added that readers would miss
+}
+
+var errNoGeneration = fmt.Errorf("%w: %s is missing", ErrDamaged, generationFile)
+
+func (g generation) text() string {
+	state := "complete"
+	if g.incomplete {
+		state = "incomplete"
+	}
+	text := fmt.Sprintf("%s%d\n%s%d\n%s\n", generationTitle, generationFormat, generationPrefix, g.number, state)
+	return fmt.Sprintf("%s%08x\n", text, crc32.Checksum([]byte(text), castagnoli))
+}
+
+func parseGeneration(text string) (generation, error) {
+	lines := strings.Split(text, "\n")
+	if len(lines) != 5 {
+		return generation{}, fmt.Errorf("%w: %s has %d lines", ErrDamaged, generationFile, len(lines)-1)
+	}
+	name, _ := strings.CutPrefix(lines[1], generationPrefix)
+	number, _ := strconv.Atoi(name)
+	g := generation{number, lines[2] == "incomplete"}
+	if number > 0 && g.text() == text {
+		return g, nil
+	}
+	checked := strings.TrimSuffix(text, lines[3]+"\n")
+	if fmt.Sprintf("%08x", crc32.Checksum([]byte(checked), castagnoli)) == lines[3] && strings.HasPrefix(text, generationTitle) {
+		return generation{}, fmt.Errorf("%q: this program knows version %d: %w", lines[0], generationFormat, errors.ErrUnsupported)
+	}
+	return generation{}, fmt.Errorf("%w: %s names no generation", ErrDamaged, generationFile)
+}
+
+func (g generations) file() string { return filepath.Join(g.dir, generationFile) }
+
+func (g generations) folder(number int) string {
+	return filepath.Join(g.dir, generationPrefix+strconv.Itoa(number))
+}
+
+// current returns the generation in use. There is none in a folder that is new.
+func (g generations) current() (generation, error) {
+	f, err := g.fsys.Open(g.file())
+	if errors.Is(err, fs.ErrNotExist) && g.newest() > 0 {
+		return generation{}, errNoGeneration
+	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return generation{}, nil
 	}
 	if err != nil {
-		return 0, err
+		return generation{}, err
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || n < 1 {
-		return 0, fmt.Errorf("%w: %s holds %q", ErrDamaged, generationFile, b)
+	b, err := io.ReadAll(io.LimitReader(f, generationSize))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return generation{}, err
 	}
-	return n, nil
+	return parseGeneration(string(b))
 }
 
-// switchTo makes a generation the current one, durably.
-func switchTo(dir string, generation int) error {
-	err := files.Replace(files.OS, filepath.Join(dir, generationFile), func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%d\n", generation)
-		return err
-	})
+// open opens the index of a generation, or makes an empty one.
+func (g generations) open(ctx context.Context, number int) (*inverted.Index, error) {
+	engine, err := inverted.Open(ctx, g.folder(number), inverted.Options{FS: g.fsys})
+	return engine, asDamaged(err)
+}
+
+// makeEmpty makes an empty index, and makes it the current one.
+func (g generations) makeEmpty(ctx context.Context, next generation) error {
+	engine, err := g.open(ctx, next.number)
+	if err == nil {
+		err = engine.Close()
+	}
+	if err == nil {
+		err = g.switchTo(next)
+	}
+	return err
+}
+
+// unused tells whether a crash came before GENERATION was first written.
+func (g generations) unused(ctx context.Context) bool {
+	engine, err := g.open(ctx, g.newest())
 	if err != nil {
-		return fmt.Errorf("top-level index: %w", err)
+		return false
 	}
-	return nil
+	shards, err := engine.Shards()
+	return errors.Join(err, engine.Close()) == nil && len(shards) == 0
 }
 
-// generations returns all generations that have folders.
-func generations(dir string) (all []int) {
-	entries, _ := os.ReadDir(dir)
+// newest returns the highest number of a generation that there is anything of.
+func (g generations) newest() (newest int) {
+	entries, _ := g.fsys.ReadDir(g.dir)
 	for _, e := range entries {
-		name, ok := strings.CutPrefix(e.Name(), generationPrefix)
-		if n, err := strconv.Atoi(name); ok && err == nil && e.IsDir() && strconv.Itoa(n) == name {
-			all = append(all, n)
+		number, _, ok := numberOf(e.Name())
+		if ok {
+			newest = max(newest, number)
 		}
-	}
-	return all
-}
-
-func newestGeneration(dir string) (newest int) {
-	for _, n := range generations(dir) {
-		newest = max(newest, n)
 	}
 	return newest
 }
 
-// sweepGenerations removes the generations before the current one, and what crashes
-// have left of files. A newer one may be one that RebuildFSInverted is to finish.
-func sweepGenerations(dir string, current int) {
-	for _, n := range generations(dir) {
-		if n >= current {
-			continue
-		}
-		if err := os.RemoveAll(generationFolder(dir, n)); err != nil {
-			logger.Warnw("old top-level index not removed", "folder", generationFolder(dir, n), "err", err)
+// numberOf returns the number in the name of a folder of a generation.
+func numberOf(name string) (number int, isDamaged, ok bool) {
+	digits, isSound := strings.CutPrefix(name, generationPrefix)
+	if !isSound {
+		if digits, isDamaged = strings.CutPrefix(name, damagedPrefix); !isDamaged {
+			return 0, false, false
 		}
 	}
-	leftovers, _ := filepath.Glob(filepath.Join(dir, files.TempPrefix+"*"))
-	for _, path := range leftovers {
-		_ = os.Remove(path) // else the next time
+	number, err := strconv.Atoi(digits)
+	return number, isDamaged, err == nil && number > 0 && strconv.Itoa(number) == digits
+}
+
+// switchTo makes a generation the current one, durably.
+func (g generations) switchTo(next generation) error {
+	return files.Replace(g.fsys, g.file(), func(w io.Writer) error {
+		_, err := io.WriteString(w, next.text())
+		return err
+	})
+}
+
+// spoil makes sure that a generation is not opened again. It needs no room on the
+// disk.
+func (g generations) spoil(number int) error {
+	err := g.fsys.Rename(g.folder(number), filepath.Join(g.dir, damagedPrefix+strconv.Itoa(number)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
+	return g.fsys.SyncDir(g.dir)
+}
+
+// sweep removes all generations but the current one, and what crashes have left of
+// files.
+func (g generations) sweep(current int) {
+	entries, _ := g.fsys.ReadDir(g.dir)
+	for _, e := range entries {
+		path := filepath.Join(g.dir, e.Name())
+		var err error
+		switch number, isDamaged, ok := numberOf(e.Name()); {
+		case ok && (isDamaged || number != current):
+			err = g.remove(path)
+		case strings.HasPrefix(e.Name(), files.TempPrefix):
+			err = g.fsys.Remove(path)
+		}
+		if err != nil {
+			logger.Warnw("old top-level index not removed", "path", path, "err", err)
+		}
+	}
+}
+
+// remove removes a folder of a generation and the files in it.
+func (g generations) remove(folder string) error {
+	entries, err := g.fsys.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, g.fsys.Remove(filepath.Join(folder, e.Name())))
+	}
+	return errors.Join(append(errs, g.fsys.Remove(folder))...)
 }

@@ -27,6 +27,9 @@ var (
 	// manifest whose file is not what was added. Adding it anew repairs it,
 	// which the store does by itself when it next needs the index.
 	ErrDamaged = errors.New("index damaged")
+	// ErrIncomplete is returned to readers of a top-level index that its writer is
+	// filling: an answer might lack a shard. Ask again later.
+	ErrIncomplete = errors.New("top-level index is being filled")
 )
 
 // Stat tells about a full index without reading it.
