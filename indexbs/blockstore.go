@@ -67,8 +67,9 @@ func IdxBstoreDagstoreFromDagstore(d dagstore.Interface) IdxBstoreDagstore { ret
 // methods of boxo's Blockstore and Viewer, and is safe for concurrent use.
 //
 // A shard whose accessor it keeps open counts as in use: it cannot be destroyed
-// until the accessor has expired, given way to others, or Close was called, and
-// no session holds it.
+// until the accessor has expired, failed, given way to others, or Close was
+// called, and no session holds it. A shard that failed a read is opened anew for
+// the next: once it is repaired it is served again.
 type IndexBackedBlockstore struct {
 	store    IdxBstoreDagstore
 	selector ShardSelectorF

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -20,7 +21,9 @@ var log = logging.Logger("dagstore/indexbs")
 
 // A cache keeps accessors open. Whoever uses one has a lease on it; an accessor
 // is closed when the cache has let go of it and the last lease has ended. Until
-// then it is the only one of its shard, and others can have a lease on it, too.
+// then it is the only one of its shard, and others can have a lease on it, too;
+// unless it fails somebody: then it serves out the leases it has, and whoever
+// comes next has the shard opened anew.
 type cache struct {
 	store  IdxBstoreDagstore
 	expiry time.Duration // 0 for none
@@ -53,8 +56,9 @@ type entry struct {
 	blocks   shardBlocks
 	err      error
 
-	ready     bool // opened is closed
-	kept      bool // the cache keeps it open without leases
+	ready     bool        // opened is closed
+	kept      bool        // the cache keeps it open without leases
+	broken    atomic.Bool // it has failed somebody; set under mu, for good
 	leases    int
 	idleSince time.Time
 	timer     *time.Timer // of the expiry; nil until the entry was idle
@@ -81,7 +85,15 @@ func (c *cache) usable() error {
 // likely returns nil: reads of several callers say nothing about the next.
 func (c *cache) likely() *entry { return nil }
 
-func (c *cache) giveBack(e *entry, _ outcome) { c.release(e) }
+func (c *cache) giveBack(e *entry, o outcome) {
+	if o == failed {
+		c.mu.Lock()
+		e.broken.Store(true)
+		c.discard(e)
+		c.mu.Unlock()
+	}
+	c.release(e)
+}
 
 // lease returns the open entry of a shard, which the caller releases. Callers
 // that come while it is being opened wait for the same.

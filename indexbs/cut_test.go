@@ -21,7 +21,8 @@ func TestBlockIsNotViewedTwiceWhenItsFileIsCutMeanwhile(t *testing.T) {
 	register(t, d, "first", &mount.FileMount{Path: first})
 	register(t, d, "second", carMount(bs))
 	calls, sum := 0, byte(0)
-	err := open(t, d, nil, 2, 0).View(t.Context(), bs[0].Cid, func(p []byte) error {
+	s := session(t, open(t, d, nil, 2, 0))
+	err := s.View(t.Context(), bs[0].Cid, func(p []byte) error {
 		calls++
 		require.NoError(t, os.Truncate(first, 4096))
 		for _, b := range p {
@@ -31,4 +32,5 @@ func TestBlockIsNotViewedTwiceWhenItsFileIsCutMeanwhile(t *testing.T) {
 	})
 	require.ErrorIs(t, err, dagstore.ErrTruncatedCAR)
 	require.Equal(t, 1, calls)
+	require.NoError(t, dagstore.Destroy(t.Context(), d, key("first")), "a shard that failed is still held")
 }

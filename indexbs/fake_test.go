@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -39,12 +40,16 @@ type fakeShard struct {
 	unavailable atomic.Bool                            // it cannot be opened
 	unknown     atomic.Bool                            // the store has no such shard, whatever the index says
 	unreadable  atomic.Bool                            // it can be opened, but not be read
+	mended      atomic.Int64                           // how often; accessors that were open then fail for good
 	accessor    atomic.Pointer[dagstore.ShardAccessor] // the last
 }
 
 var (
 	errUnavailable = errors.New("sector sealed")
 	errUnreadable  = errors.New("disk on fire")
+
+	// errLost is what a mount's client says, whatever the reader's own context does.
+	errLost = fmt.Errorf("connection lost: %w", context.DeadlineExceeded)
 )
 
 func newFake() *fakeStore {
@@ -98,7 +103,7 @@ func (f *fakeStore) AcquireShard(
 	if sh.unavailable.Load() {
 		return errUnavailable
 	}
-	a, err := dagstore.NewShardAccessor(&fakeReader{bytes.NewReader(sh.car), sh, f}, nil, nil)
+	a, err := dagstore.NewShardAccessor(&fakeReader{bytes.NewReader(sh.car), sh, f, sh.mended.Load()}, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -131,13 +136,17 @@ func (f *fakeStore) requireNoneOpen(t *testing.T) {
 // A fakeReader is the data of a shard in memory.
 type fakeReader struct {
 	*bytes.Reader
-	shard *fakeShard
-	store *fakeStore
+	shard  *fakeShard
+	store  *fakeStore
+	mended int64 // of the shard, when it was opened
 }
 
 func (r *fakeReader) ReadAt(p []byte, off int64) (int, error) {
 	if r.shard.unreadable.Load() {
 		return 0, errUnreadable
+	}
+	if r.shard.mended.Load() != r.mended {
+		return 0, errLost
 	}
 	return r.Reader.ReadAt(p, off)
 }

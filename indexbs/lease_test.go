@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,6 +14,34 @@ import (
 	"github.com/filecoin-project/dagstore/mount"
 	"github.com/filecoin-project/dagstore/shard"
 )
+
+func TestLateReaderOfABrokenShardDoesNotCloseTheOneThatWasOpenedAnew(t *testing.T) {
+	m, key := &moody{asked: 1}, shard.KeyFromString("k")
+	c, err := newCache(t.Context(), m, 1, 0)
+	require.NoError(t, err)
+	broken, err := c.lease(t.Context(), key)
+	require.NoError(t, err)
+	for range 2 {
+		c.extend(broken)
+	}
+	c.giveBack(broken, failed)
+	fresh, err := c.lease(t.Context(), key)
+	require.NoError(t, err)
+	require.False(t, broken == fresh)
+	c.giveBack(broken, failed)
+	_, err = broken.accessor.Reader().Read(make([]byte, 1))
+	require.NoError(t, err, "the shard was pulled from under its last reader")
+	c.giveBack(broken, served)
+	_, err = broken.accessor.Reader().Read(make([]byte, 1))
+	require.ErrorIs(t, err, fs.ErrClosed)
+	again, err := c.lease(t.Context(), key)
+	require.NoError(t, err)
+	require.True(t, fresh == again, "the shard was opened a third time")
+	c.release(fresh)
+	c.release(again)
+	c.close()
+	require.Equal(t, 3, m.asked)
+}
 
 // A moody store has one shard, which cannot be opened the first time.
 type moody struct {

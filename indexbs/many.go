@@ -247,7 +247,7 @@ func (m *batch) readEntry(e *entry, requests []*request) (missed []*request, sto
 	o := idle
 	defer func() { m.lender.giveBack(e, o) }()
 	miss := func(r *request, err error) {
-		o = max(o, outcomeOf(err))
+		o = max(o, outcomeOf(m.ctx, err))
 		r.passOver(e.key, err)
 		missed = append(missed, r)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore"
+	"github.com/filecoin-project/dagstore/internal/fullindex"
 	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/shard"
 )
@@ -43,11 +44,14 @@ const (
 	failed                // it is broken, at least in part
 )
 
-func outcomeOf(err error) outcome {
+// outcomeOf returns what an error says about the shard: nothing if it has not got
+// the block, if the reader's context has ended, or if nobody could verify the
+// block. A timeout of the mount is a failure, whatever error it is.
+func outcomeOf(ctx context.Context, err error) outcome {
 	switch {
 	case err == nil:
 		return served
-	case isAbsent(err), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case isAbsent(err), ctx.Err() != nil, errors.Is(err, dagstore.ErrUnknownHash):
 		return idle
 	}
 	return failed
@@ -79,8 +83,8 @@ func (b *IndexBackedBlockstore) usable(ctx context.Context, l lender) error {
 }
 
 func (r *request) check() error {
-	if !r.cid.Defined() {
-		return errors.New("undefined cid")
+	if _, _, _, ok := fullindex.MultihashOf(r.cid); !ok {
+		return errors.New("undefined cid, or cid without a multihash")
 	}
 	return nil
 }
@@ -157,6 +161,8 @@ func fatal(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, new(viewedError)):
+		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, ErrClosed):
@@ -209,7 +215,7 @@ func guess[T any](
 	if e == nil {
 		return v, false, nil
 	}
-	if v, err = readEntry(b, l, e, do); err == nil {
+	if v, err = readEntry(ctx, b, l, e, do); err == nil {
 		return v, true, nil
 	}
 	r.tried = e.key
@@ -225,16 +231,18 @@ func readShard[T any](
 		var zero T
 		return zero, err
 	}
-	return readEntry(b, l, e, do)
+	return readEntry(ctx, b, l, e, do)
 }
 
 // readEntry uses a lease and ends it.
-func readEntry[T any](b *IndexBackedBlockstore, l lender, e *entry, do func(shardBlocks) (T, error)) (v T, err error) {
+func readEntry[T any](
+	ctx context.Context, b *IndexBackedBlockstore, l lender, e *entry, do func(shardBlocks) (T, error),
+) (v T, err error) {
 	o := idle // what it is if do panics, as a user's View may
 	defer func() { l.giveBack(e, o) }()
 	e.blocks.HashOnRead(b.verify.Load())
 	v, err = do(e.blocks)
-	o = outcomeOf(err)
+	o = outcomeOf(ctx, err)
 	return v, err
 }
 
@@ -246,7 +254,12 @@ func getSize(ctx context.Context, b *IndexBackedBlockstore, l lender, c cid.Cid)
 	return read(ctx, b, l, c, func(bs shardBlocks) (int, error) { return bs.GetSize(ctx, c) })
 }
 
-// view does not go on with another shard once f was called.
+// A viewedError is that of a shard which failed after it had shown the block. The
+// read does not go on with another shard, since a viewer is called once.
+type viewedError struct{ error }
+
+func (e viewedError) Unwrap() error { return e.error }
+
 func view(ctx context.Context, b *IndexBackedBlockstore, l lender, c cid.Cid, f func([]byte) error) error {
 	answer, err := read(ctx, b, l, c, func(bs shardBlocks) (answer error, err error) {
 		called := false
@@ -256,7 +269,7 @@ func view(ctx context.Context, b *IndexBackedBlockstore, l lender, c cid.Cid, f 
 			return nil
 		})
 		if called && err != nil {
-			return err, nil
+			return nil, viewedError{err}
 		}
 		return answer, err
 	})

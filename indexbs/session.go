@@ -18,7 +18,7 @@ const sessionShards = 10
 // so the shard that gave the last one is asked first, before the top-level index
 // is. The ten shards that gave blocks last stay open, however much the cache has
 // to do meanwhile; they count as in use and cannot be destroyed. A shard that
-// fails is let go.
+// fails, here or elsewhere, is let go and opened anew when it is next needed.
 //
 // If the blockstore has a selector, that decides for each block, and the index is
 // asked before it.
@@ -62,9 +62,7 @@ func (s *Session) letGo() {
 	held := s.held
 	s.held = nil
 	s.mu.Unlock()
-	for _, e := range held {
-		s.store.cache.release(e)
-	}
+	s.release(held)
 }
 
 // Get is Get of the blockstore.
@@ -118,13 +116,7 @@ func (s *Session) usable() error {
 }
 
 func (s *Session) likely() *entry {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.held) == 0 {
-		return nil
-	}
-	s.store.cache.extend(s.held[0])
-	return s.held[0]
+	return s.extend(func(*entry) bool { return true })
 }
 
 // lease returns ErrClosed when the session ends while the shard is being opened.
@@ -132,7 +124,7 @@ func (s *Session) lease(ctx context.Context, key shard.Key) (*entry, error) {
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
-	if e := s.extend(key); e != nil {
+	if e := s.extend(func(e *entry) bool { return e.key == key }); e != nil {
 		return e, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -145,42 +137,41 @@ func (s *Session) lease(ctx context.Context, key shard.Key) (*entry, error) {
 	return e, err
 }
 
-// extend returns, with one more lease, the entry of a shard that the session
-// holds, or nil.
-func (s *Session) extend(key shard.Key) *entry {
+// extend returns, with one more lease, the first of the entries held that fits,
+// or nil.
+func (s *Session) extend(fits func(*entry) bool) (found *entry) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range s.held {
-		if e.key == key {
-			s.store.cache.extend(e)
-			return e
-		}
+	broken := s.takeBroken()
+	if i := slices.IndexFunc(s.held, fits); i >= 0 {
+		found = s.held[i]
+		s.store.cache.extend(found)
 	}
-	return nil
+	s.mu.Unlock()
+	s.release(broken)
+	return found
 }
 
 // giveBack ends the lease of a read. The session holds the shard on if it has
 // given a block, and no longer if it has failed.
 func (s *Session) giveBack(e *entry, o outcome) {
-	var gone *entry
-	switch o {
-	case served:
-		gone = s.hold(e)
-	case failed:
-		gone = s.drop(e)
+	if o == served {
+		if gone := s.hold(e); gone != nil {
+			s.store.cache.release(gone)
+		}
 	}
-	if gone != nil {
-		s.store.cache.release(gone)
+	s.store.cache.giveBack(e, o)
+	if o == failed {
+		s.dropBroken()
 	}
-	s.store.cache.release(e)
 }
 
 // hold makes an entry the first of those that are held, and returns the one that
-// has to go, or nil. The caller has a lease on the entry.
+// has to go, or nil. The caller has a lease on the entry, which is not taken if it
+// has failed another reader meanwhile.
 func (s *Session) hold(e *entry) (gone *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx.Err() != nil {
+	if s.ctx.Err() != nil || e.broken.Load() {
 		return nil
 	}
 	if i := slices.Index(s.held, e); i >= 0 {
@@ -197,14 +188,30 @@ func (s *Session) hold(e *entry) (gone *entry) {
 	return gone
 }
 
-// drop takes an entry out of those that are held, and returns it if it was there.
-func (s *Session) drop(e *entry) (gone *entry) {
+// dropBroken ends the leases of entries that have failed.
+func (s *Session) dropBroken() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := slices.Index(s.held, e)
-	if i < 0 {
-		return nil
+	broken := s.takeBroken()
+	s.mu.Unlock()
+	s.release(broken)
+}
+
+// takeBroken takes those that have failed, be it in other hands, out of the
+// entries held: the session fares better with what the cache opens in their
+// place. The caller holds mu, and releases them without it.
+func (s *Session) takeBroken() (broken []*entry) {
+	s.held = slices.DeleteFunc(s.held, func(e *entry) bool {
+		if !e.broken.Load() {
+			return false
+		}
+		broken = append(broken, e)
+		return true
+	})
+	return broken
+}
+
+func (s *Session) release(held []*entry) {
+	for _, e := range held {
+		s.store.cache.release(e)
 	}
-	s.held = slices.Delete(s.held, i, i+1)
-	return e
 }
