@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"net/url"
 	"reflect"
 	"testing"
@@ -179,6 +180,9 @@ var (
 	_ index.RecordIterator = interface {
 		ForEachRecord(func(code uint64, digest []byte, offset uint64) error) error
 	}(nil)
+	_ index.RangeIterator = interface {
+		ForEachInRange(r index.MultihashRange, visit func(h mh.Multihash, offset uint64) bool) error
+	}(nil)
 	_ indexbs.BatchDagstore = interface {
 		ShardsContainingMultihashes(dagctx, []mh.Multihash) ([][]shard.Key, error)
 	}(nil)
@@ -201,21 +205,28 @@ var (
 	_ index.Releaser = interface{ Release() }(nil)
 
 	_ = index.FSInvertedOptions{ReadOnly: false, Anew: false}
+	_ = index.MultihashRange{After: mh.Multihash(nil), Through: mh.Multihash(nil)}
+	_ = dagstore.ShardMultihash{Shard: shard.Key{}, Multihash: mh.Multihash(nil)}
 	_ = dagstore.Config{TopLevelDir: "", IndexMemory: int64(0), VerifyBlocks: false, OnIndexProgress: func(shard.Key, dagstore.IndexProgress) {}}
 	_ = []error{index.ErrDamaged, mount.ErrFetching, indexbs.ErrClosed, dagstore.ErrMalformedCAR}
 
-	_ func(dagctx, string, index.FSInvertedOptions) (*index.FSInverted, error)                            = index.OpenFSInverted
-	_ func() *index.FSInverted                                                                            = index.NewMemoryInverted
-	_ func(dagctx, string, index.FullIndexRepo, func(done, all int)) error                                = index.RebuildFSInverted
-	_ func(*index.FSInverted, dagctx) error                                                               = (*index.FSInverted).Reset
-	_ func(*index.FSInverted, dagctx) error                                                               = (*index.FSInverted).Verify
-	_ func(*index.FSInverted) error                                                                       = (*index.FSInverted).Close
-	_ func(*mount.Upgrader, dagctx) error                                                                 = (*mount.Upgrader).Prepare
-	_ func(*mount.Upgrader, dagctx, io.Writer) (bool, error)                                              = (*mount.Upgrader).PrepareTapped
-	_ func(*dagstore.DAGStore, dagctx, []mh.Multihash) ([][]shard.Key, error)                             = (*dagstore.DAGStore).ShardsContainingMultihashes
-	_ func(dagctx, dagstore.Interface, cid.Cid) (blocks.Block, error)                                     = dagstore.GetBlock
-	_ func(*indexbs.IndexBackedBlockstore, dagctx) *indexbs.Session                                       = (*indexbs.IndexBackedBlockstore).NewSession
-	_ func(*indexbs.IndexBackedBlockstore, dagctx, []cid.Cid, func(int, blocks.Block, error) error) error = (*indexbs.IndexBackedBlockstore).GetMany
+	_ func(dagctx, string, index.FSInvertedOptions) (*index.FSInverted, error)                                                  = index.OpenFSInverted
+	_ func() *index.FSInverted                                                                                                  = index.NewMemoryInverted
+	_ func(dagctx, string, index.FullIndexRepo, func(done, all int)) error                                                      = index.RebuildFSInverted
+	_ func(*index.FSInverted, dagctx) error                                                                                     = (*index.FSInverted).Reset
+	_ func(*index.FSInverted, dagctx) error                                                                                     = (*index.FSInverted).Verify
+	_ func(*index.FSInverted) error                                                                                             = (*index.FSInverted).Close
+	_ func(*mount.Upgrader, dagctx) error                                                                                       = (*mount.Upgrader).Prepare
+	_ func(*mount.Upgrader, dagctx, io.Writer) (bool, error)                                                                    = (*mount.Upgrader).PrepareTapped
+	_ func(*dagstore.DAGStore, dagctx, []mh.Multihash) ([][]shard.Key, error)                                                   = (*dagstore.DAGStore).ShardsContainingMultihashes
+	_ func(*dagstore.DAGStore, dagctx, mh.Multihash) (shard.Key, error)                                                         = (*dagstore.DAGStore).FirstShardContainingMultihash
+	_ func(*dagstore.DAGStore, dagctx, shard.Key, index.MultihashRange) iter.Seq2[mh.Multihash, error]                          = (*dagstore.DAGStore).ShardMultihashes
+	_ func(*dagstore.DAGStore, dagctx, index.MultihashRange, dagstore.ShardMultihash) iter.Seq2[dagstore.ShardMultihash, error] = (*dagstore.DAGStore).AllMultihashes
+	_ func(a, b mh.Multihash) int                                                                                               = index.CompareMultihashes
+	_ func(dagctx, carindex.IterableIndex) (index.RangeIterator, error)                                                         = index.RangeIteratorOf
+	_ func(dagctx, dagstore.Interface, cid.Cid) (blocks.Block, error)                                                           = dagstore.GetBlock
+	_ func(*indexbs.IndexBackedBlockstore, dagctx) *indexbs.Session                                                             = (*indexbs.IndexBackedBlockstore).NewSession
+	_ func(*indexbs.IndexBackedBlockstore, dagctx, []cid.Cid, func(int, blocks.Block, error) error) error                       = (*indexbs.IndexBackedBlockstore).GetMany
 )
 
 var _ = []any{

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"time"
+
+	"github.com/filecoin-project/dagstore/shard"
 )
 
 // A top-level index that lacks shards, or is damaged, is mended beside serving, in
@@ -35,6 +37,7 @@ func (l *loop) mend() {
 	l.beside(func() {
 		if waitUntil(l.ctx, begin) && l.renew() {
 			l.backfill()
+			l.topLevel.tellReaders()
 		}
 	}, l.mended)
 }
@@ -98,8 +101,16 @@ func (l *loop) backfill() {
 	}
 }
 
+// awaitsCaller tells whether a shard is not indexed before somebody acquires, recovers
+// or destroys it.
+func (l *loop) awaitsCaller(key shard.Key) bool {
+	info, err := l.gate.info(key)
+	return err == nil && (info.ShardState == ShardStateNew || info.ShardState == ShardStateErrored)
+}
+
 // add adds a shard from its full index. If that cannot be used, the shard is indexed
-// anew, and look-ups make do with what can be read of it until then.
+// anew, and look-ups make do with what can be read of it until then; one that nobody
+// indexes is given up.
 func (l *loop) add(lacking *lackingShard) error {
 	sh := l.gate.lookup(lacking.key)
 	if sh == nil { // destroyed meanwhile
@@ -112,7 +123,7 @@ func (l *loop) add(lacking *lackingShard) error {
 	case errors.Is(err, errTopLevel):
 		return err
 	case isLost(err), errors.Is(err, errNotIterable):
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || l.awaitsCaller(lacking.key) {
 			l.topLevel.shards.giveUp(lacking)
 		}
 		l.gate.post(message{shard: sh, event: event{kind: evIndexLost, err: err}})

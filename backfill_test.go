@@ -73,8 +73,9 @@ func (s *serviceInverted) GetShardsForMultihashes(ctx context.Context, hs []mh.M
 }
 
 // newLackingRig returns a store with the shards a to e, of which the index of a service
-// lacks all but a, which it will not take before it is told. The repository counts.
-func newLackingRig(t *testing.T) (*rig, *serviceInverted, *countingRepo) {
+// lacks all but a, which it will not take before it is told. The repository counts, and
+// is wrapped.
+func newLackingRig(t *testing.T, wraps ...func(index.FullIndexRepo) index.FullIndexRepo) (*rig, *serviceInverted, *countingRepo) {
 	t.Helper()
 	r := newRig(t, inFolder(t))
 	r.sources["e"].data = r.sources["b"].data
@@ -93,6 +94,9 @@ func newLackingRig(t *testing.T) (*rig, *serviceInverted, *countingRepo) {
 	r.renew()
 	repo := &countingRepo{FullIndexRepo: r.indices}
 	r.indices = repo
+	for _, wrap := range wraps {
+		r.indices = wrap(r.indices)
+	}
 	require.NoError(t, r.Start(t.Context()))
 	synctest.Wait()
 	repo.opened.Store(0)
@@ -223,6 +227,26 @@ func TestLookUpsDoNotAskForAFullIndexThatIsMissing(t *testing.T) {
 		before := repo.calls.Load()
 		require.Equal(t, "[d]", r.shardsWith(blocksOf(3)[2]))
 		require.EqualValues(t, 3, repo.calls.Load()-before)
+	})
+}
+
+// A round that finds the same damage each time would never be the last.
+func TestFailedShardWhoseFullIndexIsDamagedDoesNotKeepTheIndexFromBecomingWhole(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		broken := &brokenRepo{key: key("c"), err: index.ErrDamaged}
+		r, service, _ := newLackingRig(t, func(repo index.FullIndexRepo) index.FullIndexRepo {
+			broken.FullIndexRepo = repo
+			return broken
+		})
+		require.Equal(t, ShardStateErrored, r.state("c"))
+		require.Len(t, r.topLevel.shards.lacks(), 4)
+		service.refuses.Store(false)
+		time.Sleep(mendPause)
+		synctest.Wait()
+		require.True(t, r.topLevel.shards.isWhole())
+		broken.isSane.Store(true)
+		require.NoError(t, r.recover("c"))
+		require.Equal(t, "[c]", r.shardsWith(blocksOf(2)[2]))
 	})
 }
 

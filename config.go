@@ -24,13 +24,15 @@ type Config struct {
 
 	// TopLevelIndex maps multihashes to shards. Nil has the store make its own. If
 	// it is an index.ShardLister, Start adds the shards that it lacks; if it is an
-	// index.ShardRemover, destroyed shards are removed from it.
+	// index.ShardRemover, destroyed shards are removed from it. Who asks it directly,
+	// and not through the store, does not find the shards that it still lacks.
 	TopLevelIndex index.Inverted
 
 	// TopLevelDir is the folder of the store's own top-level index; see
 	// index.OpenFSInverted. The store opens it in NewDAGStore and closes it in the
-	// end. Damaged, it is made anew from the full indices. Empty keeps the index in
-	// memory, from where it is made anew at each start. It has no meaning beside a
+	// end. Damaged, it is made anew from the full indices; shards in it that have no
+	// record in the Datastore are removed at Start. Empty keeps the index in memory,
+	// from where it is made anew at each start. It has no meaning beside a
 	// TopLevelIndex.
 	TopLevelDir string
 

@@ -73,7 +73,9 @@ var _ Interface = (*DAGStore)(nil)
 // guarantees.
 type DAGStore struct {
 	// TopLevelIndex is the index from multihashes to shards that the store was
-	// configured with, or its own. Replacing it has no effect.
+	// configured with, or its own. Replacing it has no effect. Asked directly, it
+	// passes by the shards that it lacks, and may name some that were destroyed: ask
+	// ShardsContainingMultihash.
 	TopLevelIndex index.Inverted
 
 	config        Config

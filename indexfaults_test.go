@@ -7,6 +7,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"testing"
 
 	"github.com/multiformats/go-multihash"
@@ -96,6 +99,35 @@ func TestProgressThatPanicsFailsTheShardAlone(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestProgressThatEndsTheGoroutineLeavesNothingOpen(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would close what was forgotten
+	inBubble(t, func(t *testing.T) {
+		car := cartest.V1(nil, cartest.Blocks(60_000, 4, 5))
+		ended := false
+		r := newRig(t, func(c *Config) {
+			c.IndexMemory = 1
+			c.OnIndexProgress = func(_ shard.Key, p IndexProgress) {
+				if p.Bytes == int64(len(car)) { // the last: the data was passed over, and records were put aside
+					ended = true
+					runtime.Goexit()
+				}
+			}
+		})
+		r.sources["a"].data = car
+		require.ErrorIs(t, r.register("a"), errEnded)
+		require.True(t, ended)
+		if runtime.GOOS != "linux" {
+			return
+		}
+		open, err := filepath.Glob("/proc/self/fd/*")
+		require.NoError(t, err)
+		for _, fd := range open {
+			path, _ := os.Readlink(fd) // that of the list itself is gone
+			require.False(t, strings.HasPrefix(path, r.config.TransientsDir+"/"), path)
+		}
+	})
 }
 
 // Who opens an index holds something for each hash function in it.

@@ -120,18 +120,22 @@ func (s slots) give() {
 // copy makes a local copy, if the mount needs one. If early, the data is scanned
 // as it arrives; the Indexer that is returned has all of it then, and is nil if
 // there was nothing to copy, or if somebody else has begun to.
-func (sh *Shard) copy(ctx context.Context, early bool) (*indexer.Indexer, error) {
+func (sh *Shard) copy(ctx context.Context, early bool) (scanned *indexer.Indexer, err error) {
 	if !early {
 		return nil, sh.mount.Prepare(ctx)
 	}
 	x := sh.newIndexer()
+	defer func() {
+		if scanned == nil { // also when OnIndexProgress ends the goroutine
+			sh.discard(x)
+		}
+	}()
 	stream := x.Stream(ctx)
 	complete, err := sh.mount.PrepareTapped(ctx, stream)
 	if err == nil && complete {
 		err = stream.Finish()
 	}
 	if err != nil || !complete {
-		sh.discard(x)
 		return nil, err
 	}
 	return x, nil

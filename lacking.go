@@ -1,6 +1,7 @@
 package dagstore
 
 import (
+	"fmt"
 	"sync"
 
 	carindex "github.com/ipld/go-car/v2/index"
@@ -30,6 +31,7 @@ type lackingShard struct {
 	mu     sync.Mutex // guards what follows, and the users of kept; look-ups hold it for instants, and not while they open, ask or release
 	kept   *keptIndex // nil if none is kept
 	gone   bool       // the top-level index holds the shard, or never will
+	isLost bool       // a look-up has found that the full index is to be made anew
 	closed bool       // nothing is kept any more
 }
 
@@ -40,21 +42,46 @@ type keptIndex struct {
 }
 
 // use calls ask with the full index of the shard. It does not if the shard is gone:
-// then the top-level index is to be asked. An index that cannot be read has nothing.
-func (l *lackingShard) use(ask func(carindex.Index)) {
+// then the top-level index is to be asked. An index that is lost has nothing, and is
+// made anew; all other errors are returned.
+func (l *lackingShard) use(ask func(carindex.Index) error) error {
+	err := l.tryUse(ask)
+	if isLost(err) {
+		l.lose(err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("full index of shard %q: %w", l.key, err)
+	}
+	return nil
+}
+
+func (l *lackingShard) tryUse(ask func(carindex.Index) error) error {
 	k, gone := l.reuse()
 	if gone {
-		return
+		return nil
 	}
 	if k == nil {
 		idx, err := l.indices.store.fullIndex(l.key)
 		if err != nil {
-			return
+			return err
 		}
 		k = l.keep(idx)
 	}
 	defer l.letGo(k)
-	ask(k.Index)
+	return ask(k.Index)
+}
+
+// lose has the full index made anew, which is missing or damaged. Of many look-ups
+// that find this, only the first does, and none after the shard is gone.
+func (l *lackingShard) lose(err error) {
+	l.mu.Lock()
+	isNews := !l.gone && !l.isLost
+	l.isLost = true
+	l.mu.Unlock()
+	if sh := l.indices.store.gate.lookup(l.key); isNews && sh != nil {
+		sh.indexLost(err)
+	}
 }
 
 func (l *lackingShard) reuse() (k *keptIndex, gone bool) {

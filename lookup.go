@@ -20,12 +20,48 @@ import (
 // multihash. If there is none, the error is the top-level index's own, for the
 // indices of this module datastore.ErrNotFound. Available shards that the index
 // lacks, because it was lost or a crash came between, are found in their full
-// indices, and come last, sorted by their keys.
+// indices, and come last, sorted by their keys. One of these that is damaged is
+// made anew; that one cannot be read now is an error, since it may have the block.
 func (d *DAGStore) ShardsContainingMultihash(ctx context.Context, h mh.Multihash) ([]shard.Key, error) {
+	if ctx == nil {
+		return nil, errNilContext
+	}
+	return d.find(ctx, h, d.topLevel.inverted.GetShardsForMultihash)
+}
+
+// FirstShardContainingMultihash returns the first of ShardsContainingMultihash. Its
+// errors are the same. It is faster if the top-level index is an index.FirstInverted
+// and many shards have the block.
+func (d *DAGStore) FirstShardContainingMultihash(ctx context.Context, h mh.Multihash) (shard.Key, error) {
+	if ctx == nil {
+		return shard.Key{}, errNilContext
+	}
+	var first shard.Key // of the index
+	ask := d.topLevel.inverted.GetShardsForMultihash
+	if inverted, ok := d.topLevel.inverted.(index.FirstInverted); ok {
+		ask = func(ctx context.Context, h mh.Multihash) (_ []shard.Key, err error) {
+			first, err = inverted.GetFirstShardForMultihash(ctx, h)
+			return []shard.Key{first}, err
+		}
+	}
+	keys, err := d.find(ctx, h, ask)
+	if first != (shard.Key{}) && !slices.Contains(keys, first) { // it was destroyed: the index may know others
+		keys, err = d.ShardsContainingMultihash(ctx, h)
+	}
+	if err != nil {
+		return shard.Key{}, err
+	}
+	return keys[0], nil
+}
+
+// find looks a multihash up. The top-level index is asked by ask.
+func (d *DAGStore) find(
+	ctx context.Context, h mh.Multihash, ask func(context.Context, mh.Multihash) ([]shard.Key, error),
+) ([]shard.Key, error) {
 	var found []shard.Key
 	var none error // the index's own
 	lacking, isAsked, err := d.consult(ctx, []mh.Multihash{h}, func() (err error) {
-		found, none, err = findOne(ctx, d.topLevel.inverted, h)
+		found, none, err = orNone(ask(ctx, h))
 		return err
 	})
 	if !isAsked {
@@ -47,6 +83,9 @@ func (d *DAGStore) ShardsContainingMultihash(ctx context.Context, h mh.Multihash
 // error. It is faster than one by one if the top-level index is an
 // index.BatchInverted.
 func (d *DAGStore) ShardsContainingMultihashes(ctx context.Context, hs []mh.Multihash) ([][]shard.Key, error) {
+	if ctx == nil {
+		return nil, errNilContext
+	}
 	var found answers
 	lacking, isAsked, err := d.consult(ctx, hs, func() (err error) {
 		found, err = findMany(ctx, d.topLevel.inverted, hs)
@@ -72,11 +111,9 @@ func (d *DAGStore) consult(ctx context.Context, hs []mh.Multihash, ask func() er
 	t := d.topLevel
 	for {
 		s := t.shards.now.Load()
-		if lacking, err = findLacking(ctx, s.lacking, hs); err != nil {
-			return nil, false, err
-		}
-		if !s.damaged {
-			err = t.unlessDamaged(s, guard.Call(ask))
+		lacking, err = findLacking(ctx, s.lacking, hs)
+		if err == nil && !s.damaged {
+			err = t.unlessDamaged(s, t.call(ask))
 		}
 		if t.shards.now.Load().moves == s.moves {
 			return lacking, !s.damaged, err
@@ -106,14 +143,13 @@ func join(found, lacking []shard.Key) []shard.Key {
 	return found
 }
 
-// findOne asks a top-level index. That no shard has the multihash is none, and not
-// err.
-func findOne(ctx context.Context, inverted index.Inverted, h mh.Multihash) (found []shard.Key, none, err error) {
-	found, err = inverted.GetShardsForMultihash(ctx, h)
-	if errors.Is(err, ds.ErrNotFound) {
-		return nil, err, nil
+// orNone takes what a top-level index has answered. That no shard has the multihash is
+// none, and not err.
+func orNone(found []shard.Key, asked error) (_ []shard.Key, none, err error) {
+	if errors.Is(asked, ds.ErrNotFound) {
+		return nil, asked, nil
 	}
-	return found, nil, err
+	return found, nil, asked
 }
 
 // findMany asks a top-level index for many multihashes: at once, if it can answer so.
@@ -127,7 +163,7 @@ func findMany(ctx context.Context, inverted index.Inverted, hs []mh.Multihash) (
 	}
 	found = make(answers, len(hs))
 	for i, h := range hs {
-		if found[i], _, err = findOne(ctx, inverted, h); err != nil {
+		if found[i], _, err = orNone(inverted.GetShardsForMultihash(ctx, h)); err != nil {
 			return nil, err
 		}
 	}
@@ -145,21 +181,35 @@ func findLacking(ctx context.Context, shards []*lackingShard, hs []mh.Multihash)
 		cids[i] = cid.NewCidV1(cid.Raw, h)
 	}
 	found := make(answers, len(hs))
-	has := false
-	visit := func(uint64) bool { has = true; return false }
 	for _, l := range shards {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		l.use(func(idx carindex.Index) {
-			for i, c := range cids {
-				has = false
-				_ = guard.Call(func() error { return idx.GetAll(c, visit) }) // what cannot be read has nothing
-				if has {
-					found[i] = append(found[i], l.key)
-				}
-			}
-		})
+		add := func(i int) { found[i] = append(found[i], l.key) }
+		if err := l.use(func(idx carindex.Index) error { return findIn(idx, cids, add) }); err != nil {
+			return nil, err
+		}
 	}
 	return found, nil
+}
+
+// findIn calls add with the places of the CIDs that a full index has. One that is
+// damaged is asked for all of them: much of it may be readable.
+func findIn(idx carindex.Index, cids []cid.Cid, add func(i int)) (damage error) {
+	has := false
+	visit := func(uint64) bool { has = true; return false }
+	for i, c := range cids {
+		has = false
+		err := guard.Call(func() error { return idx.GetAll(c, visit) })
+		switch {
+		case has:
+			add(i)
+		case err == nil, errors.Is(err, carindex.ErrNotFound):
+		case isLost(err):
+			damage = err
+		default:
+			return err
+		}
+	}
+	return damage
 }

@@ -114,8 +114,9 @@ func (m *membership) reindexed(key shard.Key) {
 	})
 }
 
-// giveUp notes that the full index of a shard is missing: look-ups have nothing to ask,
-// and the shard is not to be added before it is indexed anew.
+// giveUp notes that the full index of a shard is missing, or damaged and not being made
+// anew: look-ups do not ask it any more, and the shard is not to be added before it is
+// indexed anew.
 func (m *membership) giveUp(l *lackingShard) {
 	m.change(func(next *standing) *lackingShard {
 		if m.lacking[l.key] != l { // it has been indexed anew
@@ -147,6 +148,14 @@ func (m *membership) renewed() {
 		next.begin(false)
 		return nil
 	})
+}
+
+// holds tells whether the index holds a shard.
+func (m *membership) holds(key shard.Key) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, isHeld := m.held[key]
+	return isHeld
 }
 
 // isWhole tells whether the index holds all shards that it is to hold.

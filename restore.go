@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,7 @@ type UnreadableRecord struct {
 	Name string // behind /dagstore/; the key, unless that is escaped
 	Err  error
 
+	keys   []string // that the shard may have
 	spared []string // names of files in the transients folder that may be the shard's
 }
 
@@ -39,30 +41,8 @@ func (d *DAGStore) restore(ctx context.Context) error {
 		return fmt.Errorf("transients folder: %w", err)
 	}
 	d.unlock = unlock
-	var shards []*Shard
-	var unread []UnreadableRecord
-	at := map[shard.Key]int{}
-	err = d.catalogue.Load(ctx, func(e catalogue.Entry) error {
-		sh, err := d.revived(e)
-		if err != nil {
-			log.Errorw("record of a shard is unreadable; it is kept, and so are its files", "record", e.Name, "error", err)
-			unread = append(unread, UnreadableRecord{e.Name, err, d.spared(e)})
-			return nil
-		}
-		if i, twice := at[sh.key]; twice { // its move was interrupted: the record in its place counts
-			if e.Name == keyname.Escape(sh.key.String()) {
-				shards[i] = sh
-			}
-			return nil
-		}
-		at[sh.key] = len(shards)
-		shards = append(shards, sh)
-		return nil
-	})
+	shards, unread, err := d.loadRecords(ctx)
 	if err != nil {
-		return err
-	}
-	if err := d.catalogue.Settle(ctx); err != nil {
 		return err
 	}
 	held, listed, err := d.topLevel.holds(ctx)
@@ -70,6 +50,7 @@ func (d *DAGStore) restore(ctx context.Context) error {
 		return err
 	}
 	d.sweep(shards, unread)
+	d.removeStrangers(ctx, held, shards, unread)
 	var resumed []message
 	var holding, lacking []shard.Key
 	for _, sh := range shards {
@@ -84,10 +65,61 @@ func (d *DAGStore) restore(ctx context.Context) error {
 		}
 	}
 	d.topLevel.shards.restore(holding, lacking) // before anybody looks
+	d.topLevel.tellReaders()
 	resumed = append(resumed, message{mend: true})
 	d.unread = unread
 	d.gate.open(shards, resumed)
 	return nil
+}
+
+// loadRecords reads the catalogue.
+func (d *DAGStore) loadRecords(ctx context.Context) (shards []*Shard, unread []UnreadableRecord, err error) {
+	at := map[shard.Key]int{}
+	err = d.catalogue.Load(ctx, func(e catalogue.Entry) error {
+		sh, err := d.revived(e)
+		if err != nil {
+			log.Errorw("record of a shard is unreadable; it is kept, and so are its files", "record", e.Name, "error", err)
+			unread = append(unread, unreadable(e, err))
+			return nil
+		}
+		if i, twice := at[sh.key]; twice { // its move was interrupted: the record in its place counts
+			if e.Name == keyname.Escape(sh.key.String()) {
+				shards[i] = sh
+			}
+			return nil
+		}
+		at[sh.key] = len(shards)
+		shards = append(shards, sh)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return shards, unread, d.catalogue.Settle(ctx)
+}
+
+// removeStrangers removes from the store's own top-level index the shards that have no
+// record any more: who registers their keys anew must not find what they had. An index
+// of the user may be shared with others, who have the records.
+func (d *DAGStore) removeStrangers(ctx context.Context, held map[shard.Key]bool, shards []*Shard, unread []UnreadableRecord) {
+	if d.topLevel.own == nil {
+		return
+	}
+	strangers := maps.Clone(held)
+	for _, sh := range shards {
+		delete(strangers, sh.key)
+	}
+	for _, u := range unread {
+		for _, key := range u.keys {
+			delete(strangers, shard.KeyFromString(key))
+		}
+	}
+	for key := range strangers {
+		if err := d.topLevel.remove(ctx, key, nil); err != nil {
+			log.Errorw("top-level index holds shards without a record, which could not be removed; the next start tries again", "shard", key, "error", err)
+			return
+		}
+	}
 }
 
 // revived makes a shard of its record. One that was being destroyed needs no
@@ -165,21 +197,21 @@ func (d *DAGStore) sweep(shards []*Shard, unread []UnreadableRecord) {
 	}
 }
 
-// spared returns the names of files that may belong to the shard of a record
-// that cannot be read, from what can be read of it.
-func (d *DAGStore) spared(e catalogue.Entry) []string {
+// unreadable tells what may belong to the shard of a record that cannot be read, from
+// what can be read of it.
+func unreadable(e catalogue.Entry, err error) UnreadableRecord {
 	var p PersistedShard
 	_ = json.Unmarshal(e.Value, &p) // what there is of it
-	names := []string{filepath.Base(p.TransientPath)}
-	for _, key := range []string{e.Name, p.Key} {
-		complete, _ := mount.TransientNames(key)
-		names = append(names, complete)
-	}
+	u := UnreadableRecord{Name: e.Name, Err: err, keys: []string{e.Name, p.Key}}
 	if key, err := keyname.Unescape(e.Name); err == nil {
-		complete, _ := mount.TransientNames(key)
-		names = append(names, complete)
+		u.keys = append(u.keys, key)
 	}
-	return names
+	u.spared = []string{filepath.Base(p.TransientPath)}
+	for _, key := range u.keys {
+		complete, _ := mount.TransientNames(key)
+		u.spared = append(u.spared, complete)
+	}
+	return u
 }
 
 // unlockFolder gives the transients folder back.

@@ -11,6 +11,7 @@ import (
 	mh "github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/index"
+	"github.com/filecoin-project/dagstore/internal/fullindex"
 	"github.com/filecoin-project/dagstore/internal/guard"
 	"github.com/filecoin-project/dagstore/shard"
 )
@@ -75,7 +76,8 @@ func (d *DAGStore) release(idx carindex.Index) {
 }
 
 // adopt adds the shard to the top-level index from the full index that is there, if
-// that is whole. It is compared with the data when the shard is first opened.
+// that is whole. It is compared with the data when the shard is first opened. What the
+// top-level index holds of the shard is of an older one: a crash came between both.
 func (sh *Shard) adopt(ctx context.Context) error {
 	d := sh.store
 	return d.topLevel.do(ctx, sh.key, func() error {
@@ -91,15 +93,22 @@ func (sh *Shard) adopt(ctx context.Context) error {
 			return err
 		}
 		sh.trust.whole.Store(true)
+		if d.topLevel.shards.holds(sh.key) {
+			return d.topLevel.exchange(ctx, sh.key, nil, idx)
+		}
 		return d.topLevel.feed(ctx, sh.key, idx)
 	})
 }
 
-// isLost reports whether an error of the index repository says that the index is
-// not there, or not whole.
+// isLost reports whether an error of the index repository, or of a full index, says
+// that the index is not there, or not whole.
 func isLost(err error) bool {
-	lost := errors.Is(err, index.ErrNotFound) || errors.Is(err, index.ErrDamaged) || errors.Is(err, fs.ErrNotExist)
-	return lost && !isPassing(err)
+	for _, lost := range []error{index.ErrNotFound, index.ErrDamaged, fullindex.ErrMalformed, fs.ErrNotExist} {
+		if errors.Is(err, lost) {
+			return !isPassing(err)
+		}
+	}
+	return false
 }
 
 // A storedIndex is the full index that a shard has, as far as it can be read.

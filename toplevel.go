@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 
 	carindex "github.com/ipld/go-car/v2/index"
@@ -68,6 +69,17 @@ func (t *topLevel) close() {
 	}
 }
 
+// tellReaders tells the readers of the store's own index in other processes, who have
+// no full indices to ask, whether it has all shards.
+func (t *topLevel) tellReaders() {
+	if t.own == nil {
+		return
+	}
+	if err := t.own.SetComplete(t.shards.isWhole()); err != nil && !errors.Is(err, fs.ErrClosed) {
+		log.Errorw("readers of the top-level index in other processes cannot be told whether it is complete; another start tries again", "folder", t.dir, "error", err)
+	}
+}
+
 // do runs f while nothing else is done to the entries of key.
 func (t *topLevel) do(ctx context.Context, key shard.Key, f func() error) error {
 	mine := make(chan struct{})
@@ -99,15 +111,18 @@ func (t *topLevel) do(ctx context.Context, key shard.Key, f func() error) error 
 // replace adds the entries of a shard that was indexed anew, in the place of those it
 // had, which are old as far as that is known.
 func (t *topLevel) replace(ctx context.Context, key shard.Key, old index.MultihashIterator, idx carindex.IterableIndex) error {
-	return t.do(ctx, key, func() error {
-		t.shards.reindexed(key)
-		if s := t.shards.now.Load(); !s.damaged {
-			if err := t.takeOut(ctx, s, key, old); err != nil {
-				return fmt.Errorf("%w: %w", errTopLevel, err)
-			}
+	return t.do(ctx, key, func() error { return t.exchange(ctx, key, old, idx) })
+}
+
+// exchange does what replace does. The caller is in do.
+func (t *topLevel) exchange(ctx context.Context, key shard.Key, old index.MultihashIterator, idx carindex.IterableIndex) error {
+	t.shards.reindexed(key)
+	if s := t.shards.now.Load(); !s.damaged {
+		if err := t.takeOut(ctx, s, key, old); err != nil {
+			return fmt.Errorf("%w: %w", errTopLevel, err)
 		}
-		return t.feed(ctx, key, idx)
-	})
+	}
+	return t.feed(ctx, key, idx)
 }
 
 // remove removes the entries of a shard, if the index can. Answers that still name
@@ -157,6 +172,16 @@ func (t *topLevel) alter(key shard.Key, isMember bool, change func(*standing) er
 			return nil
 		}
 	}
+}
+
+// call calls ask, which asks the index. The error of the store's own index says also
+// that the store was closed, if it was.
+func (t *topLevel) call(ask func() error) error {
+	err := guard.Call(ask)
+	if t.own != nil && errors.Is(err, fs.ErrClosed) {
+		err = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return err
 }
 
 // unlessDamaged returns the error of a call of the index by who went by s, but nil if
