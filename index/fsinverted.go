@@ -155,18 +155,16 @@ func asDamaged(err error) error {
 
 // Reset makes the index empty: in a new generation, which takes the place of the
 // present one, and is not complete. It is the way on after ErrDamaged. Calls in
-// progress end with an error, or begin anew. If Reset fails, what was there is gone all the same, and calls
-// return ErrDamaged until it succeeds.
+// progress end with an error, or begin anew. If Reset fails, what was there is gone
+// all the same, and calls return ErrDamaged until it succeeds.
 func (x *FSInverted) Reset(ctx context.Context) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if err := x.writable(); err != nil {
+		return err
+	}
 	old, before := x.engine.Load(), x.current.number
-	switch {
-	case x.closed:
-		return fs.ErrClosed
-	case x.readOnly:
-		return inverted.ErrReadOnly
-	case x.folder.dir == "":
+	if x.folder.dir == "" {
 		x.engine.Store(inverted.InMemory(inverted.Options{}))
 		x.spoilt.Store(nil)
 		return old.Close()
@@ -191,29 +189,28 @@ func (x *FSInverted) Reset(ctx context.Context) error {
 func (x *FSInverted) SetComplete(isComplete bool) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	switch {
-	case x.closed:
-		return fs.ErrClosed
-	case x.readOnly:
-		return inverted.ErrReadOnly
-	case x.folder.dir == "":
-		return nil
+	if err := x.writable(); err != nil || x.folder.dir == "" {
+		return err
 	}
-	if err := x.setComplete(isComplete); err != nil {
-		return fmt.Errorf("top-level index in %s: %w", x.folder.dir, err)
-	}
-	return nil
-}
-
-func (x *FSInverted) setComplete(isComplete bool) error {
 	next := generation{x.current.number, !isComplete}
 	if next == x.current {
 		return nil
 	}
 	if err := x.folder.switchTo(next); err != nil {
-		return err
+		return fmt.Errorf("top-level index in %s: %w", x.folder.dir, err)
 	}
 	x.current = next
+	return nil
+}
+
+// writable returns why nothing can be written. x.mu is held.
+func (x *FSInverted) writable() error {
+	switch {
+	case x.closed:
+		return fs.ErrClosed
+	case x.readOnly:
+		return inverted.ErrReadOnly
+	}
 	return nil
 }
 
