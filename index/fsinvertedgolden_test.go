@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	ds "github.com/ipfs/go-datastore"
@@ -101,18 +102,24 @@ func TestAFolderOfVersion1IsWrittenForEver(t *testing.T) {
 	requireGolden(t, x)
 }
 
-func TestAGenerationOfVersion1WithAllKindsOfFilesOpensForEver(t *testing.T) {
-	for name, o := range map[string]index.FSInvertedOptions{"to write": {}, "to read": {ReadOnly: true}} {
-		t.Run(name, func(t *testing.T) {
-			dir := copyOf(t, filepath.Join(golden, "folder"))
-			generation := filepath.Join(dir, "generation-2")
-			require.NoError(t, os.RemoveAll(generation))
-			require.NoError(t, os.CopyFS(generation, os.DirFS(filepath.Join(golden, "index"))))
-			x := openGolden(t, dir, o)
-			requireHolders(t, x, "common", "large", "merged", "merged too", "gathered", "gathered too", "odd/../\xff\x00", "small", "last")
-			requireHolders(t, x, "later", "large")
-			requireHolders(t, x, "dead 0")
-			require.NoError(t, x.Verify(t.Context()))
-		})
+func TestAGenerationOfVersion1OpensForEver(t *testing.T) {
+	long := strings.Repeat("k", 200)
+	for name, common := range map[string][]string{
+		"index":    {"large", "merged", "merged too", "gathered", "gathered too", "odd/../\xff\x00", "small", "last"},
+		"replaced": {"one", "two", "gathered", "gathered too", "small", long, "later", "layered"},
+	} {
+		for mode, o := range map[string]index.FSInvertedOptions{"to write": {}, "to read": {ReadOnly: true}} {
+			t.Run(name+" "+mode, func(t *testing.T) {
+				dir := copyOf(t, filepath.Join(golden, "folder"))
+				generation := filepath.Join(dir, "generation-2")
+				require.NoError(t, os.RemoveAll(generation))
+				require.NoError(t, os.CopyFS(generation, os.DirFS(filepath.Join(golden, name))))
+				x := openGolden(t, dir, o)
+				requireHolders(t, x, "common", common...)
+				requireHolders(t, x, "gathered 0", "gathered")
+				requireHolders(t, x, "dead 0")
+				require.NoError(t, x.Verify(t.Context()))
+			})
+		}
 	}
 }

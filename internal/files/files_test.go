@@ -64,6 +64,29 @@ func TestFilesAreMadeWithTheUsualPermissions(t *testing.T) {
 	require.Equal(t, want.Mode(), got.Mode())
 }
 
+// A crash loses what was not made durable, and keeps the steps in no order but this.
+func TestReplaceMakesEachStepDurableBeforeTheNext(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	var ops []fault.Op
+	inj := fault.Never().Match(func(op fault.Op) bool {
+		if strings.HasPrefix(filepath.Base(op.Name), files.TempPrefix) {
+			op.Name = "temporary"
+		}
+		ops = append(ops, op)
+		return true
+	})
+	require.NoError(t, files.Replace(fault.FS(files.OS, inj), path, content("new")))
+	require.Equal(t, []fault.Op{
+		{Kind: fault.Create, Name: dir},
+		{Kind: fault.Write, Name: "temporary"},
+		{Kind: fault.Sync, Name: "temporary"},
+		{Kind: fault.Close, Name: "temporary"},
+		{Kind: fault.Rename, Name: path},
+		{Kind: fault.SyncDir, Name: dir},
+	}, ops)
+}
+
 // Every operation of Replace fails in turn, writes also half-way.
 func TestFailedReplaceLosesNothingAndLeavesNothing(t *testing.T) {
 	for _, short := range []bool{false, true} {

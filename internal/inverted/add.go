@@ -7,11 +7,13 @@ import (
 	"math"
 
 	"github.com/filecoin-project/dagstore/internal/guard"
+	"github.com/filecoin-project/dagstore/internal/journal"
 	"github.com/filecoin-project/dagstore/internal/layer"
 )
 
-// maxKey is the length of the longest key of a shard, in bytes.
-const maxKey = 1 << 20
+// maxKey is the length of the longest key of a shard, in bytes. An entry of the
+// journal has room for one besides a megabyte of shorter ones and what else it says.
+const maxKey = journal.MaxEntry / 2
 
 // stride is how many records are handled between two looks at the context.
 const stride = 1024

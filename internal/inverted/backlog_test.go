@@ -3,6 +3,7 @@ package inverted
 import (
 	"context"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -203,6 +204,45 @@ func TestAnswersAreRightWhileSmallMergesOvertakeLargeOnes(t *testing.T) {
 		require.NoError(t, x.Verify(t.Context()))
 		require.NoError(t, x.Close())
 	}
+}
+
+// Else a full disk would keep itself full.
+func TestWhatIsDeadGoesAlsoWhileThereIsNoRoomForAnotherJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		var isFull atomic.Bool
+		noRoom := fault.Always().WithError(syscall.ENOSPC).Match(func(op fault.Op) bool {
+			return isFull.Load() && op.Kind == fault.Create && strings.Contains(op.Name, journalPrefix)
+		})
+		o := Options{FS: fault.FS(unsynced{files.OS}, noRoom), sizes: tiny}
+		o.sizes.pause = time.Second
+		x := mustOpen(t, dir, o)
+		for i := range 3 {
+			mustAdd(t, x, shardName(i), span(100*i, 100*i+60))
+		}
+		mustWait(t, x)
+		isFull.Store(true)
+		for x.log.journal.Size() < max(tiny.journal, 2*x.log.begun) {
+			mustAdd(t, x, "small", span(0, 8))
+			require.NoError(t, x.Remove(t.Context(), "small"))
+		}
+		require.ErrorIs(t, x.Wait(t.Context()), syscall.ENOSPC)
+		require.Positive(t, filesIn(t, dir)["layer"])
+		for i := range 3 {
+			require.NoError(t, x.Remove(t.Context(), shardName(i)))
+		}
+		require.ErrorIs(t, x.Wait(t.Context()), syscall.ENOSPC)
+		require.Zero(t, filesIn(t, dir)["layer"])
+
+		tried := noRoom.Fired()
+		time.Sleep(time.Hour)
+		require.InDelta(t, 60, noRoom.Fired()-tried, 12, "about once a minute")
+		isFull.Store(false)
+		time.Sleep(2 * time.Minute)
+		mustWait(t, x)
+		require.Less(t, x.log.journal.Size(), tiny.journal)
+		require.NoError(t, x.Close())
+	})
 }
 
 func TestAMergeThatFailsIsNotTriedAgainWithEachAddition(t *testing.T) {

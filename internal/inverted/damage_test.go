@@ -138,11 +138,29 @@ func TestMergingEndsAtDamageAndAddingTellsIt(t *testing.T) {
 	_, err = f.WriteAt([]byte("damage"), 50)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-	mustAdd(t, x, "b", span(0, 60))
-	mustAdd(t, x, "c", span(0, 60))
+	mustAdd(t, x, "b", span(0, 60)) // which is to be merged with it
 	require.ErrorIs(t, x.Wait(t.Context()), ErrDamaged)
-	require.ErrorIs(t, x.Add(t.Context(), "d", span(0, 1)), ErrDamaged)
+	require.ErrorIs(t, x.Add(t.Context(), "c", span(0, 1)), ErrDamaged)
 	require.NoError(t, x.Close())
+}
+
+func TestAWriterFindsOutThatItsJournalLostItsEnd(t *testing.T) {
+	dir := t.TempDir()
+	x := mustOpen(t, dir, Options{})
+	mustAdd(t, x, "a", span(0, 3))
+	require.NoError(t, x.Close())
+	x = mustOpen(t, dir, Options{})
+	mustAdd(t, x, "b", span(0, 3))
+	require.NoError(t, x.Verify(t.Context()))
+	path := x.folder.journal(1)
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for _, size := range []int{freshJournal, len(whole) - 1} {
+		require.NoError(t, os.Truncate(path, int64(size)))
+		require.ErrorIs(t, x.Verify(t.Context()), ErrDamaged)
+	}
+	require.NoError(t, os.WriteFile(path, whole, 0o666))
+	require.NoError(t, x.Verify(t.Context()))
 }
 
 func TestAnInterruptedCreationIsNoDamage(t *testing.T) {

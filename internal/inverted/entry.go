@@ -145,7 +145,7 @@ func (d *decoder) part(c *change) {
 	case partDead:
 		c.dead = append(c.dead, d.number32())
 	default:
-		d.fail(fmt.Errorf("%w: unknown part %d in an entry", ErrDamaged, kind))
+		d.fail(fmt.Errorf("an entry has part %d, which this program does not know: %w", kind, errors.ErrUnsupported))
 	}
 }
 

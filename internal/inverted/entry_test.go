@@ -1,8 +1,13 @@
 package inverted
 
 import (
+	"context"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -56,10 +61,34 @@ func TestEntriesThatEndEarlyAreDamage(t *testing.T) {
 
 func TestEntriesOfAnotherVersionAreRefusedAsSuch(t *testing.T) {
 	entry := exampleChange().encode()
-	entry[1] = 2
-	_, err := decode(entry)
-	require.ErrorIs(t, err, errors.ErrUnsupported)
-	require.NotErrorIs(t, err, ErrDamaged)
+	newer := slices.Clone(entry)
+	newer[1] = 2
+	for _, entry := range [][]byte{newer, append(entry, partDead+1, 0)} {
+		_, err := decode(entry)
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		require.NotErrorIs(t, err, ErrDamaged)
+	}
+}
+
+// A newer program may have written it, and the folder must stay as it is.
+func TestAnIndexWithALayerOfAnotherVersionIsRefusedAsSuch(t *testing.T) {
+	dir, _ := damageable(t)
+	matches, err := filepath.Glob(filepath.Join(dir, layerPrefix+"*"))
+	require.NoError(t, err)
+	b, err := os.ReadFile(matches[0])
+	require.NoError(t, err)
+	footer := b[len(b)-32:]
+	footer[20] = 2
+	sum := crc32.Checksum(slices.Concat(footer[:16], footer[20:]), castagnoli)
+	binary.LittleEndian.PutUint32(footer[16:], sum)
+	require.NoError(t, os.WriteFile(matches[0], b, 0o666))
+	before := filesIn(t, dir)
+	for _, open := range []func(context.Context, string, Options) (*Index, error){Open, OpenReader} {
+		_, err = open(t.Context(), dir, Options{})
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		require.NotErrorIs(t, err, ErrDamaged)
+		require.Equal(t, before, filesIn(t, dir))
+	}
 }
 
 func TestChangesThatContradictEachOtherAreDamage(t *testing.T) {

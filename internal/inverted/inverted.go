@@ -9,14 +9,20 @@
 //
 //	CURRENT    names the journal in use; replaced atomically. Four lines of text:
 //	           "dagstore inverted index 1", "journal N", 26 random letters and
-//	           digits, and the CRC-32C of these three in 8 hexadecimal digits
+//	           digits, and the CRC-32C of these three, with their newlines, in 8
+//	           hexadecimal digits of lower case
 //	journal-N  what the index is, and all changes since
 //	layer-N    sorted records
 //	.tmp-*     what is being written
 //
-// Files that the journal does not name are what a crash has left: the writer removes
-// them when it opens the folder. Everything here can be made again from the full
-// indices of the shards, so damage is not repaired but found out: see ErrDamaged.
+// N is a number in decimal, without zeros in front. Files with these names that nothing
+// in use names are what a crash has left: the writer removes them when it opens the
+// folder, and no other files. Everything here can be made again from the full indices
+// of the shards, so damage is not repaired but found out: see ErrDamaged.
+//
+// Another version may change all of it but this: CURRENT has at most 256 bytes, in four
+// lines. The first begins with "dagstore inverted index ", and the last is the checksum
+// of the three before, as above.
 //
 // # Entries of the journal
 //
@@ -40,8 +46,12 @@
 // small shard stand in the journal at first, and are a small addition. They are
 // numbered from 1 on in their order, which "records" leaves out with a 0; "begin"
 // says how many there were so far. The records of a layer or an addition count if
-// their shards are alive. The shares of a layer are upper bounds, and are left out if
-// the layer has more than 2^20 shards.
+// their shards are alive: named by a "shard" that no "dead" follows. A "shard" may
+// name again, with the same key, one that is alive. The shares of a layer, which are
+// how many of its records each shard has, are upper bounds, and are left out if the
+// layer has more than 2^20 shards.
+//
+// A part of another kind is one of another version.
 //
 // The fingerprint of a multihash is SipHash-2-4 with 128 bits of all its bytes, keyed
 // with the secret. Hi is its first 8 bytes as a little-endian number, Lo its last.

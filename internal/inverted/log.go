@@ -211,6 +211,20 @@ func (x *Index) replaceJournal() error {
 	return nil
 }
 
+// sizeOf returns how many bytes of a journal are acknowledged: 0 if it is not the one
+// in use, or if there is no writer, who alone knows.
+func (l *log) sizeOf(number uint64) int64 {
+	if l == nil {
+		return 0
+	}
+	l.replacing.RLock()
+	defer l.replacing.RUnlock()
+	if number != l.number {
+		return 0
+	}
+	return l.journal.Size()
+}
+
 // snapshot returns the entries that a journal begins with.
 func (x *Index) snapshot() ([][]byte, error) {
 	x.mu.Lock()

@@ -184,13 +184,13 @@ func (x *Index) sleep(d time.Duration, wake <-chan struct{}) bool {
 }
 
 // mergeNext does the next thing that is to do, but with tables that are busy, and
-// tells whether there was one.
+// tells whether there was one. A journal that cannot be replaced hinders no merge,
+// which may make room on the disk: that error is told when nothing else is to do.
 func (x *Index) mergeNext(busy []*table) (did bool, err error) {
+	var trimErr error
 	if x.log != nil {
 		x.log.sweep()
-		if err := x.trim(); err != nil {
-			return false, err
-		}
+		trimErr = x.trim()
 	}
 	x.mu.Lock()
 	idle := slices.DeleteFunc(slices.Clone(x.manifest.tables), func(t *table) bool { return slices.Contains(busy, t) })
@@ -199,14 +199,14 @@ func (x *Index) mergeNext(busy []*table) (did bool, err error) {
 	x.mu.Unlock()
 	switch next.kind {
 	case rest:
-		return false, nil
+		return false, trimErr
 	case mergeMemory:
 		err = x.mergeInMemory(next.tables, shards, busy)
 	default:
 		err = x.mergeToFile(next, shards, busy)
 	}
 	if err != nil {
-		return false, err
+		return false, errors.Join(err, trimErr)
 	}
 	x.merger.getOn()
 	return true, nil

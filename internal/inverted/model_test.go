@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -172,14 +173,32 @@ func TestHostileMultihashesAreToldApart(t *testing.T) {
 func TestKeysMayBeAnyBytes(t *testing.T) {
 	dir := t.TempDir()
 	x := mustOpen(t, dir, Options{})
-	keys := []string{"", "../../etc/passwd", "a\nb\x00", string(make([]byte, maxKey))}
+	keys := []string{"", "../../etc/passwd", "a\nb\x00", string(make([]byte, 2<<20))}
 	for _, key := range keys {
 		mustAdd(t, x, key, span(0, 1))
 	}
-	require.Error(t, x.Add(t.Context(), string(make([]byte, maxKey+1)), span(0, 1)))
 	require.NoError(t, x.Close())
 	x = mustOpen(t, dir, Options{})
 	requireShards(t, x, multihashOf(0), keys...)
 	require.NoError(t, x.Remove(context.Background(), ""))
 	requireShards(t, x, multihashOf(0), keys[1:]...)
+}
+
+func TestTheLongestKeysAreInEveryJournal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	x := mustOpen(t, dir, Options{sizes: sizes{small: 8, journal: 1}})
+	keys := []string{strings.Repeat("a", maxKey), strings.Repeat("b", 1<<20-20), strings.Repeat("c", maxKey)}
+	mustAdd(t, x, keys[0], span(0, 8))
+	mustWait(t, x)
+	mustAdd(t, x, keys[1], span(0, 8))
+	mustAdd(t, x, keys[2], span(0, 9))
+	mustWait(t, x)
+	require.Equal(t, uint64(3), x.log.number, "another journal has all")
+	require.Error(t, x.Add(t.Context(), keys[0]+"a", span(0, 1)))
+	require.NoError(t, x.Close())
+	x = mustOpen(t, dir, Options{})
+	got, err := x.Lookup(multihashOf(0))
+	require.NoError(t, err)
+	require.True(t, slices.Equal(keys, got))
 }

@@ -47,6 +47,9 @@ func (x *Index) keepUp() error {
 	}
 	now := time.Since(f.start)
 	if err := x.catchUp(); err != nil {
+		if closed := x.closed(); closed != nil {
+			return closed // which has interrupted it
+		}
 		return asDamage(err)
 	}
 	f.checked.Store(int64(now))

@@ -4,12 +4,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/filecoin-project/dagstore/internal/files"
 	"github.com/filecoin-project/dagstore/internal/folderlock"
 )
 
@@ -90,6 +92,31 @@ func TestReadersServeOnWhenTheFolderIsReplaced(t *testing.T) {
 	require.NoError(t, os.Rename(dir, filepath.Join(parent, "past")))
 	require.NoError(t, os.Rename(other, dir))
 	requireShards(t, r, multihashOf(0), "new", "new small")
+}
+
+// opening calls a function when a journal is opened.
+type opening struct {
+	files.FS
+	do func()
+}
+
+func (o *opening) Open(path string) (files.File, error) {
+	if o.do != nil && strings.HasPrefix(filepath.Base(path), journalPrefix) {
+		o.do()
+	}
+	return o.FS.Open(path)
+}
+
+func TestALookUpThatCloseInterruptsTellsThatTheIndexIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	x := mustOpen(t, dir, Options{sizes: tiny})
+	fsys := &opening{FS: files.OS}
+	r := mustOpenReader(t, dir, Options{FS: fsys, sizes: tiny})
+	mustAdd(t, x, "a", span(0, 3))
+	r.follow.isOff = true // it has to begin anew
+	fsys.do = r.cancel
+	_, err := r.Lookup(multihashOf(0))
+	require.ErrorIs(t, err, fs.ErrClosed)
 }
 
 func TestReadersNeverMissAFile(t *testing.T) {

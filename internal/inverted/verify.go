@@ -53,7 +53,11 @@ func (x *Index) verifyJournal(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = journal.Read(x.folder.fsys, x.folder.journal(read.journal), journal.Position{}, newManifest().reading(ctx))
+		size := x.log.sizeOf(read.journal)
+		to, err := journal.Read(x.folder.fsys, x.folder.journal(read.journal), journal.Position{}, newManifest().reading(ctx))
+		if err == nil && to.Offset < size {
+			err = damaged("the journal ends at byte %d, and %d bytes were written", to.Offset, size)
+		}
 		if current, currentErr := x.folder.readCurrent(); currentErr != nil || current == read {
 			return errors.Join(err, currentErr)
 		}

@@ -107,27 +107,27 @@ func TestADirectoryThatLiesIsRefused(t *testing.T) {
 		at    int
 		value []byte
 	}{
-		"no records":            {entry + 16, u64(0)},
-		"more records":          {entry + 16, u64(31)},
-		"endless records":       {entry + 16, u64(math.MaxUint64)},
-		"negative records":      {entry + 16, u64(1 << 63)},
-		"backwards":             {entry, u64(math.MaxUint64)},
-		"overlapping":           {entry + 8, u64(math.MaxUint64)},
-		"odd segments":          {entry + 32, u32(3)},
-		"no segment length":     {entry + 32, u32(0)},
-		"long segments":         {entry + 32, u32(1 << 31)},
-		"no segments":           {entry + 36, u32(0)},
-		"many segments":         {entry + 36, u32(math.MaxUint32)},
-		"some more segments":    {entry + 36, u32(2000)},
-		"unknown field":         {entry + 44, u32(1)},
-		"other total":           {footer, u64(61)},
-		"negative total":        {footer, u64(math.MaxUint64)},
-		"one partition":         {footer + 8, u32(1)},
-		"many partitions":       {footer + 8, u32(200)},
-		"too many partitions":   {footer + 8, u32(math.MaxUint32)},
-		"unknown footer field":  {footer + 12, u32(1)},
-		"a version of tomorrow": {footer + 20, u32(2)},
-		"another kind of file":  {footer + 24, []byte("daglayes")},
+		"no records":           {entry + 16, u64(0)},
+		"more records":         {entry + 16, u64(31)},
+		"endless records":      {entry + 16, u64(math.MaxUint64)},
+		"negative records":     {entry + 16, u64(1 << 63)},
+		"backwards":            {entry, u64(math.MaxUint64)},
+		"overlapping":          {entry + 8, u64(math.MaxUint64)},
+		"odd segments":         {entry + 32, u32(3)},
+		"no segment length":    {entry + 32, u32(0)},
+		"long segments":        {entry + 32, u32(1 << 31)},
+		"no segments":          {entry + 36, u32(0)},
+		"many segments":        {entry + 36, u32(math.MaxUint32)},
+		"some more segments":   {entry + 36, u32(2000)},
+		"unknown field":        {entry + 44, u32(1)},
+		"other total":          {footer, u64(61)},
+		"negative total":       {footer, u64(math.MaxUint64)},
+		"one partition":        {footer + 8, u32(1)},
+		"many partitions":      {footer + 8, u32(200)},
+		"too many partitions":  {footer + 8, u32(math.MaxUint32)},
+		"unknown footer field": {footer + 12, u32(1)},
+		"no version":           {footer + 20, u32(2)},
+		"another kind of file": {footer + 24, []byte("daglayes")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := bytes.Clone(whole)
@@ -136,6 +136,18 @@ func TestADirectoryThatLiesIsRefused(t *testing.T) {
 			_, err := FromBytes(b)
 			require.ErrorIs(t, err, ErrDamaged)
 		})
+	}
+}
+
+// Damage is thrown away and made anew. What a newer program has written must not be.
+func TestALayerOfAnotherVersionIsRefusedAsSuch(t *testing.T) {
+	for _, body := range []string{"", "anything"} {
+		b := []byte(body + "sixteen bytes...")
+		sum := checksum(append(bytes.Clone(b[len(body):]), "\x02\x00\x00\x00daglayer"...))
+		b = append(append(b, u32(sum)...), "\x02\x00\x00\x00daglayer"...)
+		_, err := FromBytes(b)
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		require.NotErrorIs(t, err, ErrDamaged)
 	}
 }
 

@@ -126,7 +126,7 @@ func readDirectory(r io.ReaderAt, size int64) (directory []byte, records int64, 
 		return nil, 0, damaged("the end of the file is not that of a layer")
 	}
 	if v := binary.LittleEndian.Uint32(footer[20:]); v != version {
-		return nil, 0, damaged("version %d of the format is not known", v)
+		return nil, 0, foreign(&footer, v)
 	}
 	total := binary.LittleEndian.Uint64(footer[:])
 	length := int64(binary.LittleEndian.Uint32(footer[8:])) * entrySize
@@ -145,6 +145,15 @@ func readDirectory(r io.ReaderAt, size int64) (directory []byte, records int64, 
 		return nil, 0, damaged("unknown fields in the footer")
 	}
 	return b[:length], int64(total), nil
+}
+
+// foreign returns the error of a footer of version v, which is not ours.
+func foreign(footer *[footerSize]byte, v uint32) error {
+	sum := crc32.Update(checksum(footer[:footerCRC]), castagnoli, footer[footerCRC+4:])
+	if sum != binary.LittleEndian.Uint32(footer[footerCRC:]) {
+		return damaged("version %d of the format is not known", v)
+	}
+	return fmt.Errorf("layer has version %d, this program reads version %d: %w", v, version, errors.ErrUnsupported)
 }
 
 // parseDirectory returns the partitions in the first size bytes of a file, which

@@ -62,4 +62,8 @@
 // A file without records is the footer alone. A writer of this version ends a
 // partition at the first change of Hi after 262,140 records, and leaves out the
 // filter of up to 408 different Hi. Readers rely on neither.
+//
+// Another version may change all but this: a file ends in 32 bytes, the last 12 of
+// which are the version and the letters, and bytes 16 to 20 of which are the checksum
+// of the 28 others.
 package layer

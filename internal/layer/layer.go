@@ -19,7 +19,8 @@ type Layer struct {
 }
 
 // FromBytes returns the layer that b is, checking its end. It keeps b, which must
-// not change.
+// not change. The error is ErrDamaged, or errors.ErrUnsupported if a newer version of
+// this program has written it.
 func FromBytes(b []byte) (*Layer, error) {
 	l := &Layer{src: bytes.NewReader(b), resident: b, size: int64(len(b))}
 	if err := l.open(); err != nil {
@@ -31,7 +32,8 @@ func FromBytes(b []byte) (*Layer, error) {
 // FromData returns the layer in a file, which it maps if it can, and otherwise
 // reads where it must. It reads and checks the end of the file only; everything
 // else is checked at first use, and only then: the file may be removed, but not
-// changed. d belongs to the Layer, or after an error still to the caller.
+// changed. d belongs to the Layer, or after an error still to the caller. The errors
+// are those of FromBytes and of the file.
 func FromData(d *mapped.Data) (*Layer, error) {
 	if err := d.Map(); err != nil {
 		return nil, err
