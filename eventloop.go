@@ -101,6 +101,8 @@ func (l *loop) handle(batch []message) {
 			l.check(m)
 		case m.mend:
 			l.mend()
+		case m.audit != nil:
+			l.audit(m.audit)
 		case m.gc != nil:
 			l.apply(events)
 			events = nil

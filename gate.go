@@ -20,6 +20,7 @@ type message struct {
 	idle     *outbox        // an outbox whose goroutine has ended
 	suspect  bool           // the full index of the shard is to be checked
 	mend     bool           // the top-level index may lack shards, or be damaged
+	audit    []shard.Key    // shards that the top-level index holds since before the start
 	then     func()         // what the loop does after work beside it has ended; may be nil
 }
 

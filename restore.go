@@ -67,6 +67,9 @@ func (d *DAGStore) restore(ctx context.Context) error {
 	d.topLevel.shards.restore(holding, lacking) // before anybody looks
 	d.topLevel.tellReaders()
 	resumed = append(resumed, message{mend: true})
+	if d.topLevel.own != nil && len(holding) > 0 {
+		resumed = append(resumed, message{audit: holding})
+	}
 	d.unread = unread
 	d.gate.open(shards, resumed)
 	return nil
