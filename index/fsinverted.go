@@ -2,7 +2,6 @@ package index
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/filecoin-project/dagstore/internal/files"
 	"github.com/filecoin-project/dagstore/internal/folderlock"
+	"github.com/filecoin-project/dagstore/internal/fullindex"
 	"github.com/filecoin-project/dagstore/internal/inverted"
 	"github.com/filecoin-project/dagstore/shard"
 )
@@ -122,21 +122,15 @@ func (x *FSInverted) openToWrite(ctx context.Context) (err error) {
 	return nil
 }
 
-// begin makes an empty index the current one, in a new generation. What is not current
-// any more is left to be swept.
+// begin makes an empty index the current one, in a new generation.
 func (x *FSInverted) begin(ctx context.Context, isComplete bool) error {
-	next := generation{max(x.current.number, x.folder.newest()) + 1, !isComplete}
-	engine, err := x.folder.open(ctx, next.number)
-	if err == nil {
-		err = x.folder.switchTo(next)
-	}
+	newest, err := x.folder.newest()
 	if err != nil {
-		if engine != nil {
-			err = errors.Join(err, engine.Close())
-		}
-		if now, _ := x.folder.current(); now.number != next.number { // a switch that has failed may be done
-			err = errors.Join(err, x.folder.remove(x.folder.folder(next.number)))
-		}
+		return err
+	}
+	next := generation{max(x.current.number, newest) + 1, !isComplete}
+	engine, err := x.folder.begin(ctx, next)
+	if err != nil {
 		return err
 	}
 	x.engine.Store(engine)
@@ -313,9 +307,7 @@ func eachMultihash(mhs MultihashIterator, visit func(mh []byte) error) error {
 func eachRecord(records RecordIterator, visit func(mh []byte) error) error {
 	var mh []byte
 	return records.ForEachRecord(func(code uint64, digest []byte, _ uint64) error {
-		mh = binary.AppendUvarint(mh[:0], code)
-		mh = binary.AppendUvarint(mh, uint64(len(digest)))
-		mh = append(mh, digest...)
+		mh = fullindex.AppendMultihash(mh[:0], code, digest)
 		return visit(mh)
 	})
 }

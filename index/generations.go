@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"strconv"
@@ -21,7 +19,6 @@ const (
 	generationFile   = "GENERATION"
 	generationTitle  = "dagstore top-level index "
 	generationFormat = 1
-	generationSize   = 256 // more than the file has
 
 	generationPrefix = "generation-"
 	damagedPrefix    = "damaged-" // of a generation that is not to be opened again
@@ -46,14 +43,13 @@ func (g generation) text() string {
 	if g.incomplete {
 		state = "incomplete"
 	}
-	text := fmt.Sprintf("%s%d\n%s%d\n%s\n", generationTitle, generationFormat, generationPrefix, g.number, state)
-	return fmt.Sprintf("%s%08x\n", text, crc32.Checksum([]byte(text), castagnoli))
+	return files.Seal(fmt.Sprintf("%s%d\n%s%d\n%s\n", generationTitle, generationFormat, generationPrefix, g.number, state))
 }
 
 func parseGeneration(text string) (generation, error) {
-	lines := strings.Split(text, "\n")
-	if len(lines) != 5 {
-		return generation{}, fmt.Errorf("%w: %s has %d lines", ErrDamaged, generationFile, len(lines)-1)
+	lines, ok := files.Unseal(text)
+	if !ok || len(lines) != 3 {
+		return generation{}, fmt.Errorf("%w: %s is not what was written", ErrDamaged, generationFile)
 	}
 	name, _ := strings.CutPrefix(lines[1], generationPrefix)
 	number, _ := strconv.Atoi(name)
@@ -61,8 +57,7 @@ func parseGeneration(text string) (generation, error) {
 	if number > 0 && g.text() == text {
 		return g, nil
 	}
-	checked := strings.TrimSuffix(text, lines[3]+"\n")
-	if fmt.Sprintf("%08x", crc32.Checksum([]byte(checked), castagnoli)) == lines[3] && strings.HasPrefix(text, generationTitle) {
+	if strings.HasPrefix(text, generationTitle) {
 		return generation{}, fmt.Errorf("%q: this program knows version %d: %w", lines[0], generationFormat, errors.ErrUnsupported)
 	}
 	return generation{}, fmt.Errorf("%w: %s names no generation", ErrDamaged, generationFile)
@@ -76,21 +71,18 @@ func (g generations) folder(number int) string {
 
 // current returns the generation in use. There is none in a folder that is new.
 func (g generations) current() (generation, error) {
-	f, err := g.fsys.Open(g.file())
-	if errors.Is(err, fs.ErrNotExist) && g.newest() > 0 {
-		return generation{}, errNoGeneration
-	}
+	text, err := files.ReadText(g.fsys, g.file())
 	if errors.Is(err, fs.ErrNotExist) {
-		return generation{}, nil
+		newest, err := g.newest()
+		if err == nil && newest > 0 {
+			err = errNoGeneration
+		}
+		return generation{}, err
 	}
 	if err != nil {
 		return generation{}, err
 	}
-	b, err := io.ReadAll(io.LimitReader(f, generationSize))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return generation{}, err
-	}
-	return parseGeneration(string(b))
+	return parseGeneration(text)
 }
 
 // open opens the index of a generation, or makes an empty one.
@@ -99,21 +91,32 @@ func (g generations) open(ctx context.Context, number int) (*inverted.Index, err
 	return engine, asDamaged(err)
 }
 
-// makeEmpty makes an empty index, and makes it the current one.
-func (g generations) makeEmpty(ctx context.Context, next generation) error {
+// begin makes an empty index, and makes it the current one. What is not current any
+// more is left to be swept. If begin fails nothing is left of it.
+func (g generations) begin(ctx context.Context, next generation) (*inverted.Index, error) {
 	engine, err := g.open(ctx, next.number)
-	if err == nil {
-		err = engine.Close()
-	}
 	if err == nil {
 		err = g.switchTo(next)
 	}
-	return err
+	if err == nil {
+		return engine, nil
+	}
+	if engine != nil {
+		err = errors.Join(err, engine.Close())
+	}
+	if now, _ := g.current(); now.number != next.number { // a switch that has failed may be done
+		err = errors.Join(err, g.remove(g.folder(next.number)))
+	}
+	return nil, err
 }
 
 // unused tells whether a crash came before GENERATION was first written.
 func (g generations) unused(ctx context.Context) bool {
-	engine, err := g.open(ctx, g.newest())
+	newest, err := g.newest()
+	if err != nil {
+		return false
+	}
+	engine, err := g.open(ctx, newest)
 	if err != nil {
 		return false
 	}
@@ -121,16 +124,19 @@ func (g generations) unused(ctx context.Context) bool {
 	return errors.Join(err, engine.Close()) == nil && len(shards) == 0
 }
 
-// newest returns the highest number of a generation that there is anything of.
-func (g generations) newest() (newest int) {
-	entries, _ := g.fsys.ReadDir(g.dir)
+// newest returns the highest number of a generation that there is anything of, 0 if
+// there is nothing.
+func (g generations) newest() (newest int, err error) {
+	entries, err := g.fsys.ReadDir(g.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
 	for _, e := range entries {
-		number, _, ok := numberOf(e.Name())
-		if ok {
+		if number, _, ok := numberOf(e.Name()); ok {
 			newest = max(newest, number)
 		}
 	}
-	return newest
+	return newest, nil
 }
 
 // numberOf returns the number in the name of a folder of a generation.
@@ -147,10 +153,7 @@ func numberOf(name string) (number int, isDamaged, ok bool) {
 
 // switchTo makes a generation the current one, durably.
 func (g generations) switchTo(next generation) error {
-	return files.Replace(g.fsys, g.file(), func(w io.Writer) error {
-		_, err := io.WriteString(w, next.text())
-		return err
-	})
+	return files.ReplaceText(g.fsys, g.file(), next.text())
 }
 
 // spoil makes sure that a generation is not opened again. It needs no room on the

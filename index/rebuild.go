@@ -65,15 +65,24 @@ func rebuild(ctx context.Context, folder generations, repo FullIndexRepo, progre
 // of it, or a new one. Where there is none yet, an empty one becomes current, so that
 // the next call can tell what it finds.
 func openNext(ctx context.Context, folder generations) (engine *inverted.Index, number int, err error) {
-	current, err := folder.current()
-	if err == nil && current.number == 0 {
+	current, damage := folder.current()
+	if damage != nil && !errors.Is(damage, ErrDamaged) {
+		return nil, 0, damage
+	}
+	if damage == nil && current.number == 0 {
 		current = generation{1, true}
-		if err := folder.makeEmpty(ctx, current); err != nil {
+		empty, err := folder.begin(ctx, current)
+		if err == nil {
+			err = empty.Close()
+		}
+		if err != nil {
 			return nil, 0, err
 		}
 	}
-	number = folder.newest()
-	if err != nil || number <= current.number {
+	if number, err = folder.newest(); err != nil {
+		return nil, 0, err
+	}
+	if damage != nil || number <= current.number {
 		number++
 	}
 	engine, err = folder.open(ctx, number)

@@ -54,14 +54,14 @@ func uvarint[B ~string | ~[]byte](s B) (value uint64, length int) {
 	return 0, 0
 }
 
-// appendMultihash appends a multihash to b.
-func appendMultihash(b []byte, code uint64, digest []byte) []byte {
+// AppendMultihash appends a multihash to b.
+func AppendMultihash(b []byte, code uint64, digest []byte) []byte {
 	b = binary.AppendUvarint(b, code)
 	b = binary.AppendUvarint(b, uint64(len(digest)))
 	return append(b, digest...)
 }
 
-// multihashSize returns how many bytes appendMultihash appends.
+// multihashSize returns how many bytes AppendMultihash appends.
 func multihashSize(code uint64, length int) int {
 	return varint.UvarintSize(code) + varint.UvarintSize(uint64(length)) + length
 }

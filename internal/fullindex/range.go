@@ -132,7 +132,7 @@ func (w *walk) bucket(b *bucket) (more bool, err error) {
 // records visits records of one code.
 func (w *walk) records(code uint64, l list) (more bool, err error) {
 	width, length := l.width, l.width-OffsetSize
-	w.hash = appendMultihash(w.hash[:0], code, l.digest(0))
+	w.hash = AppendMultihash(w.hash[:0], code, l.digest(0))
 	hash := slices.Clip(w.hash)
 	digest, visit := hash[len(hash)-length:], w.visit
 	for at := 0; at < len(l.records); at += width {

@@ -138,7 +138,7 @@ func (x *Index) Each(visit func(multihash.Multihash, uint64) error) error {
 	}
 	return x.EachRecord(func(code uint64, digest []byte, offset uint64) error {
 		hash := make([]byte, 0, multihashSize(code, len(digest)))
-		return visit(appendMultihash(hash, code, digest), offset)
+		return visit(AppendMultihash(hash, code, digest), offset)
 	})
 }
 
@@ -185,7 +185,7 @@ func (x *Index) Multihashes(from int64, n int) ([]multihash.Multihash, error) {
 	all := make([]byte, 0, int(count)*multihashSize(b.code, b.width-OffsetSize))
 	for k := range hashes {
 		start := len(all)
-		all = appendMultihash(all, b.code, l.digest(k))
+		all = AppendMultihash(all, b.code, l.digest(k))
 		hashes[k] = all[start:len(all):len(all)]
 	}
 	return hashes, nil

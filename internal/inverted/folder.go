@@ -59,20 +59,16 @@ type current struct {
 	mark    string // random: two that were written differ, even if one folder takes the place of another
 }
 
-const (
-	currentTitle = "dagstore inverted index "
-	currentSize  = 256 // more than it has
-)
+const currentTitle = "dagstore inverted index "
 
 func (c current) text() string {
-	text := fmt.Sprintf("%s%d\njournal %d\n%s\n", currentTitle, formatVersion, c.journal, c.mark)
-	return fmt.Sprintf("%s%08x\n", text, crc32.Checksum([]byte(text), castagnoli))
+	return files.Seal(fmt.Sprintf("%s%d\njournal %d\n%s\n", currentTitle, formatVersion, c.journal, c.mark))
 }
 
 func parseCurrent(text string) (current, error) {
-	lines := strings.Split(text, "\n")
-	if len(lines) != 5 {
-		return current{}, damaged("%s has %d lines", currentName, len(lines)-1)
+	lines, ok := files.Unseal(text)
+	if !ok || len(lines) != 3 {
+		return current{}, damaged("%s is not what was written", currentName)
 	}
 	number, _ := strings.CutPrefix(lines[1], "journal ")
 	journal, _ := strconv.ParseUint(number, 10, 63)
@@ -80,9 +76,7 @@ func parseCurrent(text string) (current, error) {
 	if c.text() == text {
 		return c, nil
 	}
-	checked := strings.TrimSuffix(text, lines[3]+"\n")
-	sum := fmt.Sprintf("%08x", crc32.Checksum([]byte(checked), castagnoli))
-	if sum == lines[3] && strings.HasPrefix(text, currentTitle) {
+	if strings.HasPrefix(text, currentTitle) {
 		return current{}, fmt.Errorf("%q: this program knows version %d: %w", lines[0], formatVersion, errors.ErrUnsupported)
 	}
 	return current{}, damaged("%s does not name a journal", currentName)
@@ -90,22 +84,15 @@ func parseCurrent(text string) (current, error) {
 
 // readCurrent reads CURRENT. The error is fs.ErrNotExist if there is no such file.
 func (f folder) readCurrent() (current, error) {
-	file, err := f.fsys.Open(f.current())
+	text, err := files.ReadText(f.fsys, f.current())
 	if err != nil {
 		return current{}, err
 	}
-	b, err := io.ReadAll(io.LimitReader(file, currentSize))
-	if err = errors.Join(err, file.Close()); err != nil {
-		return current{}, err
-	}
-	return parseCurrent(string(b))
+	return parseCurrent(text)
 }
 
 func (f folder) writeCurrent(journal uint64) error {
-	return files.Replace(f.fsys, f.current(), func(w io.Writer) error {
-		_, err := io.WriteString(w, current{journal, rand.Text()}.text())
-		return err
-	})
+	return files.ReplaceText(f.fsys, f.current(), current{journal, rand.Text()}.text())
 }
 
 // writeLayer makes the file of a layer, durably, and returns its table. A layer

@@ -32,17 +32,7 @@ func (p *pace) rest() {
 	isAlone := calls == p.calls
 	p.calls = calls
 	if !isAlone && len(p.index.view.Load().tables) < crowded {
-		p.pause(rests * min(work, 10*worked))
+		p.index.sleep(rests*min(work, 10*worked), nil)
 	}
 	p.since = time.Now()
-}
-
-// pause waits for d, or until Close begins.
-func (p *pace) pause(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-p.index.ctx.Done():
-	}
 }

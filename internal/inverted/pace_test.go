@@ -46,7 +46,7 @@ func TestCloseEndsARest(t *testing.T) {
 		x := newIndex(Options{}, newManifest())
 		began := time.Now()
 		x.cancel()
-		x.newPace().pause(time.Hour)
+		x.sleep(time.Hour, nil)
 		require.Zero(t, time.Since(began))
 	})
 }
