@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
+	carindex "github.com/ipld/go-car/v2/index"
 	mh "github.com/multiformats/go-multihash"
 
 	"github.com/filecoin-project/dagstore/index"
@@ -70,12 +71,8 @@ func (sh *Shard) isStrange(ctx context.Context) (isStrange bool) {
 		return false // that is noticed elsewhere
 	}
 	defer sh.store.release(idx)
-	ranges, err := index.RangeIteratorOf(ctx, idx)
-	if err != nil {
-		return false
-	}
 	top := sh.store.topLevel
-	for _, h := range samples(ranges) {
+	for _, h := range samples(idx) {
 		s := top.shards.now.Load()
 		keys, err := top.own.GetShardsForMultihash(ctx, h)
 		_ = top.unlessDamaged(s, err)
@@ -86,32 +83,49 @@ func (sh *Shard) isStrange(ctx context.Context) (isStrange bool) {
 	return false
 }
 
-// samples returns some multihashes of an index: the first one, and those behind
-// random digests of its kind.
-func samples(ranges index.RangeIterator) (some []mh.Multihash) {
-	after := mh.Multihash(nil)
-	for range auditSamples {
+// samples returns some multihashes of an index, as far as it can be read: the first
+// one, and those behind random digests of its kind. Of an index that cannot be searched
+// they are the first ones.
+func samples(idx carindex.IterableIndex) []mh.Multihash {
+	ranges, ok := idx.(index.RangeIterator)
+	if !ok {
+		return firstOf(idx, auditSamples)
+	}
+	some := firstOf(idx, 1)
+	if len(some) == 0 {
+		return nil
+	}
+	decoded, err := mh.Decode(some[0])
+	if err != nil {
+		return some
+	}
+	after := slices.Clone(some[0])
+	digest := after[len(after)-decoded.Length:]
+	for range auditSamples - 1 {
+		for i := range digest {
+			digest[i] = byte(rand.Uint32())
+		}
 		_ = guard.Call(func() error {
 			return ranges.ForEachInRange(index.MultihashRange{After: after}, func(h mh.Multihash, _ uint64) bool {
 				some = append(some, slices.Clone(h))
 				return false
 			})
 		})
-		if len(some) == 0 {
-			return nil
-		}
-		after = slices.Clone(some[0])
-		for i := len(after) - digestLength(after); i < len(after); i++ {
-			after[i] = byte(rand.Uint32())
-		}
 	}
 	return some
 }
 
-func digestLength(h mh.Multihash) int {
-	decoded, err := mh.Decode(h)
-	if err != nil {
-		return 0
-	}
-	return decoded.Length
+var errEnough = errors.New("enough multihashes")
+
+func firstOf(idx carindex.IterableIndex, n int) (some []mh.Multihash) {
+	_ = guard.Call(func() error {
+		return idx.ForEach(func(h mh.Multihash, _ uint64) error {
+			some = append(some, slices.Clone(h))
+			if len(some) < n {
+				return nil
+			}
+			return errEnough
+		})
+	})
+	return some
 }
