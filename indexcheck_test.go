@@ -102,13 +102,20 @@ func TestChangedDataHasTheIndexReadOnce(t *testing.T) {
 	})
 }
 
+// damageIndex puts zeros among the records of an index file, and returns what it was.
+func damageIndex(t *testing.T, path string) (sound []byte) {
+	t.Helper()
+	sound = readFile(t, path)
+	damaged := bytes.Clone(sound)
+	clear(damaged[len(damaged)/2 : len(damaged)-100])
+	require.NoError(t, os.WriteFile(path, damaged, 0o600))
+	return sound
+}
+
 func TestDamagedIndexIsNotHandedOut(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		r, path := withManyBlocks(t)
-		sound := readFile(t, path)
-		damaged := bytes.Clone(sound)
-		clear(damaged[len(damaged)/2 : len(damaged)-100])
-		require.NoError(t, os.WriteFile(path, damaged, 0o600))
+		sound := damageIndex(t, path)
 		r.restart(reopen(t, path))
 		_, err := r.GetIterableIndex(key("a"))
 		require.ErrorIs(t, err, index.ErrDamaged)

@@ -268,10 +268,7 @@ func TestAnEndedContextOrStoreEndsTheIterationAtOnce(t *testing.T) {
 func TestShardWhoseIndexIsDamagedIsNamedAndMendedAndTheOthersGoOn(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		r, path := withManyBlocks(t)
-		sound := readFile(t, path)
-		damaged := slices.Clone(sound)
-		clear(damaged[len(damaged)/2 : len(damaged)-100])
-		require.NoError(t, os.WriteFile(path, damaged, 0o600))
+		sound := damageIndex(t, path)
 		r.restart(reopen(t, path))
 		require.NoError(t, r.register("b"))
 		got, errs := keptOfAll(r.AllMultihashes(t.Context(), everything, ShardMultihash{}))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -57,28 +58,37 @@ func TestZeroFilledIndexIsNoIndex(t *testing.T) {
 	}
 }
 
-// A large index is served before it is verified. Zeros begin where what was written
-// last ends, and are followed by what the file had before, if anything.
+// tornByZeros yields copies of an index of one bucket with zeros among its records, and
+// where they begin and end. They begin where what was written last ends, and are
+// followed by what the file had before, if anything.
+func tornByZeros(b []byte, records int) iter.Seq2[[]byte, [2]int] {
+	head := len(b) - records*width
+	r := rand.New(rand.NewPCG(1, 1))
+	return func(yield func([]byte, [2]int) bool) {
+		for range 25 {
+			from := head + r.IntN(len(b)-head)
+			to := len(b) - r.IntN((len(b)-from+width-1)/width)*width
+			torn := bytes.Clone(b)
+			clear(torn[from:to])
+			if !bytes.Equal(torn, b) && !yield(torn, [2]int{from, to}) {
+				return
+			}
+		}
+	}
+}
+
+// A large index is served before it is verified.
 func TestZerosInAnIndexAreNeverTakenForAMiss(t *testing.T) {
 	const records = 400
 	b, cids := uniform(t, records)
-	head := len(b) - records*width
-	r := rand.New(rand.NewPCG(1, 1))
-	for range 25 {
-		from := head + r.IntN(len(b)-head)
-		to := len(b) - r.IntN((len(b)-from+width-1)/width)*width
-		torn := bytes.Clone(b)
-		clear(torn[from:to])
-		if bytes.Equal(torn, b) {
-			continue
-		}
+	for torn, zeros := range tornByZeros(b, records) {
 		all, err := forms(t, torn)
 		require.NoError(t, err)
 		for _, f := range all {
 			for i, c := range cids {
 				got, err := offsets(f.index, c)
 				if err != nil {
-					require.ErrorIs(t, err, fullindex.ErrMalformed, "%s: zeros from %d to %d, record %d", f.name, from, to, i)
+					require.ErrorIs(t, err, fullindex.ErrMalformed, "%s: zeros %v, record %d", f.name, zeros, i)
 				} else {
 					require.Equal(t, []uint64{uint64(59 + i)}, got)
 				}

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -241,16 +240,8 @@ func TestZerosInAnIndexAreNeverTakenForTheEndOfARange(t *testing.T) {
 	sound, err := fullindex.FromBytes(b)
 	require.NoError(t, err)
 	all := entries(t, sound.CarIndex())
-	head := len(b) - records*width
 	r := rand.New(rand.NewPCG(1, 1))
-	for range 25 {
-		from := head + r.IntN(len(b)-head)
-		to := len(b) - r.IntN((len(b)-from+width-1)/width)*width
-		torn := bytes.Clone(b)
-		clear(torn[from:to])
-		if bytes.Equal(torn, b) {
-			continue
-		}
+	for torn, zeros := range tornByZeros(b, records) {
 		broken, err := forms(t, torn)
 		require.NoError(t, err)
 		for _, f := range broken {
@@ -264,7 +255,7 @@ func TestZerosInAnIndexAreNeverTakenForTheEndOfARange(t *testing.T) {
 					require.ErrorIs(t, err, fullindex.ErrMalformed)
 					continue
 				}
-				require.Equal(t, s.of(all), got, "%s: zeros from %d to %d", f.name, from, to)
+				require.Equal(t, s.of(all), got, "%s: zeros %v", f.name, zeros)
 			}
 		}
 	}
@@ -295,29 +286,12 @@ func TestThePanicOfAVisitorGoesOnAndLeavesTheIndexUsable(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForTheEndOfALargeRange(t *testing.T) {
-	const records = 20_000
-	b, _ := uniform(t, records)
-	path := makeFile(t, b)
-	for _, mapIt := range []bool{true, false} {
-		x, err := openFile(t, path, mapIt)
-		require.NoError(t, err)
-		closed := make(chan error, 1)
-		visits := 0
-		err = x.EachInRange(nil, nil, func(multihash.Multihash, uint64) bool {
-			if visits++; visits == 1 {
-				go func() { closed <- x.Close() }()
-				for { // until Close has begun
-					if _, err := x.Record(0); err != nil {
-						break
-					}
-				}
-			}
+	requireCloseEnds(t, 20_000, func(x *fullindex.Index, visit func()) error {
+		return x.EachInRange(nil, nil, func(multihash.Multihash, uint64) bool {
+			visit()
 			return true
 		})
-		require.ErrorIs(t, err, fs.ErrClosed)
-		require.Less(t, visits, records/2)
-		require.NoError(t, <-closed)
-	}
+	})
 }
 
 // Any bytes, any bounds: what is visited is what a pass over all of it finds there.

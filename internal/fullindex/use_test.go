@@ -133,7 +133,18 @@ func TestClosingBesideUsesDoesNotKillTheProcess(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForTheEndOfALargeIndex(t *testing.T) {
-	const records = 80_000 // of three megabytes
+	requireCloseEnds(t, 80_000, func(x *fullindex.Index, visit func()) error { // three megabytes
+		return x.EachRecord(func(uint64, []byte, uint64) error {
+			visit()
+			return nil
+		})
+	})
+}
+
+// requireCloseEnds requires that Close, which begins at the first visit, ends a walk
+// through an index before the walk has come halfway.
+func requireCloseEnds(t *testing.T, records int, walk func(x *fullindex.Index, visit func()) error) {
+	t.Helper()
 	b, _ := uniform(t, records)
 	path := makeFile(t, b)
 	for _, mapIt := range []bool{true, false} {
@@ -141,7 +152,7 @@ func TestCloseDoesNotWaitForTheEndOfALargeIndex(t *testing.T) {
 		require.NoError(t, err)
 		closed := make(chan error, 1)
 		visits := 0
-		err = x.EachRecord(func(uint64, []byte, uint64) error {
+		err = walk(x, func() {
 			if visits++; visits == 1 {
 				go func() { closed <- x.Close() }()
 				for { // until Close has begun
@@ -151,7 +162,6 @@ func TestCloseDoesNotWaitForTheEndOfALargeIndex(t *testing.T) {
 					}
 				}
 			}
-			return nil
 		})
 		require.ErrorIs(t, err, fs.ErrClosed)
 		require.Less(t, visits, records/2)
